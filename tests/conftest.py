@@ -1,0 +1,204 @@
+"""What tests share: a database of their own, the app on it, and users who speak HTTP to it.
+
+The database is made afresh for each run: on the server that TEST_DATABASE_URL names, else on the bundled PostgreSQL.
+Tests don't clean up after themselves: each has users of its own, and users see nothing of each other.
+"""
+
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import jwt
+import psycopg2
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.issuer import Issuer, NodeMissingError
+from todo_service import cli, create_app, embedded
+from todo_service.config import Settings
+
+SECRET = secrets.token_urlsafe(32)
+ORIGIN = "http://frontend.test:3000"
+
+
+def settings_for(database_url: str | None, **changes: Any) -> Settings:
+    """Settings as a deployment with a shared secret would have them, with `changes`."""
+    settings = Settings(
+        secrets=(SECRET,),
+        jwks_url=None,
+        issuers=(),
+        audience=(),
+        user_id_claims=("sub", "user_id", "id"),
+        leeway=5,
+        database_url=database_url,
+        pool_size=4,
+        cors_origins=(ORIGIN,),
+        rate_limit="100000/minute",
+        rate_limit_storage="memory://",
+        metrics_token=None,
+        log_level="INFO",
+        log_format="text",
+        workers=1,
+        threads=4,
+        host="127.0.0.1",
+        port=8000,
+        trusted_hosts=(),
+        forwarded_allow_ips="127.0.0.1",
+    )
+    return replace(settings, **changes)
+
+
+def token(subject: str | None = None, secret: str = SECRET, **claims: Any) -> str:
+    """An HS256 token for an hour; `claims` add to it, or take away where they are None."""
+    now = int(time.time())
+    payload = {"sub": subject, "iat": now, "exp": now + 3600} | claims
+    return jwt.encode({name: value for name, value in payload.items() if value is not None}, secret, "HS256")
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[str]:
+    """Where the tests may make databases."""
+    configured = os.environ.get("TEST_DATABASE_URL")
+    if configured:
+        yield configured
+        return
+    folder = Path(tempfile.mkdtemp(prefix="todo-test-"))
+    folder.chmod(0o755)
+    server = embedded.start(folder)
+    yield server.url
+    server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def make_database(database_server: str) -> Iterator[Callable[[], str]]:
+    """Makes an empty database, and drops it at the end of the run."""
+    made = []
+
+    def make() -> str:
+        name = f"test_{secrets.token_hex(6)}"
+        run_sql(database_server, f"CREATE DATABASE {name}")
+        made.append(name)
+        return urlunsplit(urlsplit(database_server)._replace(path=f"/{name}"))
+
+    yield make
+    for name in made:
+        run_sql(database_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def database_url(make_database: Callable[[], str]) -> str:
+    """A database with the current schema."""
+    url = make_database()
+    cli.upgrade(url)
+    return url
+
+
+def run_sql(url: str, sql: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    """Run a statement as the database's own superuser, past both walls."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def app(database_url: str) -> Flask:
+    return create_app(settings_for(database_url))
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Somebody without a token."""
+    return app.test_client()
+
+
+@dataclass
+class User:
+    """Somebody with a token: `alice.get("/api/tasks")`."""
+
+    id: str
+    client: FlaskClient
+    token: str
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        headers = {"Authorization": f"Bearer {self.token}"} | options.pop("headers", {})
+        return self.client.open(path, method=method, headers=headers, **options)
+
+    def get(self, path: str, **options: Any) -> Any:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> Any:
+        return self.request("POST", path, **options)
+
+    def put(self, path: str, **options: Any) -> Any:
+        return self.request("PUT", path, **options)
+
+    def patch(self, path: str, **options: Any) -> Any:
+        return self.request("PATCH", path, **options)
+
+    def delete(self, path: str, **options: Any) -> Any:
+        return self.request("DELETE", path, **options)
+
+    def create(self, title: str = "Buy milk", **fields: Any) -> dict[str, Any]:
+        response = self.post("/api/tasks", json={"title": title} | fields)
+        assert response.status_code == 201, response.text
+        task: dict[str, Any] = response.json
+        return task
+
+    def titles(self, query: str = "") -> list[str]:
+        response = self.get(f"/api/tasks{query}")
+        assert response.status_code == 200, response.text
+        return [task["title"] for task in response.json]
+
+
+def user_of(app: Flask, name: str) -> User:
+    """A user of `app` whom no other test has met."""
+    id = f"{name}-{secrets.token_hex(6)}"
+    return User(id, app.test_client(), token(id))
+
+
+@pytest.fixture
+def alice(app: Flask) -> User:
+    return user_of(app, "alice")
+
+
+@pytest.fixture
+def bob(app: Flask) -> User:
+    return user_of(app, "bob")
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Iterator[Issuer]:
+    """A real Better Auth, with the tests' secret."""
+    try:
+        issuer = Issuer.start(SECRET)
+    except NodeMissingError as missing:
+        pytest.skip(str(missing))
+    yield issuer
+    issuer.stop()
+
+
+def assert_problem(response: Any, status: int, code: str | None = None) -> dict[str, Any]:
+    """`response` is an error as every error should be; its body."""
+    assert response.status_code == status, response.text
+    assert response.content_type == "application/problem+json"
+    problem: dict[str, Any] = response.get_json(force=True)
+    assert problem["status"] == status
+    assert problem["detail"] == problem["message"]
+    assert problem["detail"]
+    assert problem["request_id"] == response.headers["X-Request-ID"]
+    assert code is None or problem["code"] == code
+    return problem

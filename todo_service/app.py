@@ -1,0 +1,47 @@
+"""The app factory: puts the parts together, in the order in which a request meets them."""
+
+from flask import Flask, Request
+from flask.sessions import SessionInterface, SessionMixin
+from flask_cors import CORS
+
+from . import cli, docs, embedded, errors, etags, health, logs, parsing, tasks
+from .auth import Authenticator
+from .config import Settings, load
+from .db import Database
+
+MAX_BODY = 1024 * 1024
+EXPOSED = ["ETag", "Link", "Location", "Preference-Applied", "Retry-After", "X-Request-ID"]
+
+
+class NoSession(SessionInterface):
+    """Nothing is kept in cookies, so none is read or written."""
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
+        return None
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The service as a WSGI app. Without `settings` they are read from the environment; raises SettingsError."""
+    settings = settings or load()
+    if settings.database_url is None:
+        embedded.package()
+    logs.configure(settings)
+    app = Flask("todo_service", static_folder=None)
+    app.config |= {"MAX_CONTENT_LENGTH": MAX_BODY, "TRUSTED_HOSTS": list(settings.trusted_hosts) or None}
+    app.session_interface = NoSession()
+    # A redirect to the address with or without the slash would break a browser's preflight.
+    app.url_map.strict_slashes = app.url_map.merge_slashes = False
+    cli.register(app, settings)
+    logs.register(app)
+    app.after_request(etags.caching)
+    app.after_request(parsing.confirm_strictness)
+    if settings.cors_origins:
+        CORS(app, origins=list(settings.cors_origins), supports_credentials=True, expose_headers=EXPOSED, max_age=600)
+    api = docs.api_of(app)
+    api.register_blueprint(tasks.blueprint)
+    docs.publish(app, api)
+    app.register_blueprint(health.blueprint)
+    errors.register(app)
+    app.extensions["authenticator"] = Authenticator(settings)
+    app.extensions["database"] = Database(settings)
+    return app

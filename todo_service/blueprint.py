@@ -1,0 +1,80 @@
+"""A blueprint whose every route exists twice: /api/tasks… (in the documentation) and /api/{user_id}/tasks….
+
+Half of the frontends call the second family. It is the same view with the same endpoint; the `user_id` is taken out of
+the arguments before the view sees them, and `auth.bearer` holds it against the token.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import flask
+import flask_smorest
+from flask import g
+from marshmallow import Schema
+
+from .parsing import Parser
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+HEADERS = {
+    "ETag": ("The version, in quotes: for If-Match and If-None-Match.", '"17"'),
+    "Link": ('The next page, `<…>; rel="next"`; absent on the last one.', '<https://…/api/tasks?cursor=…>; rel="next"'),
+    "Location": ("Where the new task is.", "/api/tasks/0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"),
+}
+
+
+class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # the library has no types
+    """flask-smorest's blueprint under /api, with both families, stable operation ids and this service's parser."""
+
+    ARGUMENTS_PARSER = Parser()
+
+    def __init__(self, name: str, description: str) -> None:
+        super().__init__(name, __name__, url_prefix="/api", description=description)
+        self.url_value_preprocessor(take_path_user)
+
+    def add_url_rule(
+        self, rule: str, endpoint: str | None = None, view_func: Callable[..., Any] | None = None, **options: Any
+    ) -> None:
+        assert view_func is not None
+        endpoint = endpoint or view_func.__name__
+        super().add_url_rule(rule, endpoint, view_func, **options)
+        options = {name: value for name, value in options.items() if name not in ("parameters", "tags")}
+        flask.Blueprint.add_url_rule(self, f"/<user_id>{rule}", endpoint, view_func, alias=True, **options)
+        for method, doc in self._docs[endpoint].items():
+            if method != "parameters":
+                verb, _, noun = endpoint.partition("_")
+                doc["manual_doc"] = {
+                    "operationId": ("put" if method == "put" else verb) + noun.title().replace("_", "")
+                }
+
+    if TYPE_CHECKING:  # the library has no types
+
+        def get(self, rule: str) -> Callable[[View], View]: ...
+        def post(self, rule: str) -> Callable[[View], View]: ...
+        def patch(self, rule: str) -> Callable[[View], View]: ...
+        def delete(self, rule: str) -> Callable[[View], View]: ...
+        def route(self, rule: str, *, methods: list[str]) -> Callable[[View], View]: ...
+        def arguments(self, schema: Schema, **options: Any) -> Callable[[View], View]: ...
+
+    def response(self, status: int, schema: Any = None, **documented: Any) -> Callable[[View], View]:
+        """Document an answer. The views make their answers themselves, so nothing is wrapped around them."""
+        document = super().response(status, schema, **documented)
+
+        def decorate(view: View) -> View:
+            view._apidoc = document(view)._apidoc  # type: ignore[attr-defined]
+            return view
+
+        return decorate
+
+    @staticmethod
+    def headers(*names: str) -> dict[str, Any]:
+        """The documentation of response headers."""
+        return {
+            name: {"description": HEADERS[name][0], "schema": {"type": "string"}, "example": HEADERS[name][1]}
+            for name in names
+        }
+
+
+def take_path_user(_endpoint: str | None, values: dict[str, Any] | None) -> None:
+    if values and "user_id" in values:
+        g.path_user = values.pop("user_id")

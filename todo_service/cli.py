@@ -1,0 +1,126 @@
+"""The `flask` commands: for the operator (migrate, purge, forget) and for the developer (serve, token, seed)."""
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import click
+import jwt
+from alembic import command
+from alembic.config import Config
+from flask import Flask, current_app
+from gunicorn.app.wsgiapp import WSGIApplication
+
+from . import mutations, retention
+from .config import ROOT, Settings
+from .db import database
+
+VERBS = ("Buy", "Call", "Write to", "Repair", "Plan", "Read", "Clean", "Return", "Book", "Water")
+THINGS = ("the neighbours", "the bike", "a birthday present", "the tax office", "the garden", "a train", "the library")
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Give `app` its commands."""
+    app.extensions["settings"] = settings
+    for function in (migrate, purge, forget, serve, token, seed):
+        app.cli.add_command(function)
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database's schema up to date."""
+    upgrade(database().url)
+
+
+def upgrade(url: str) -> None:
+    """Apply the migrations that are missing. Waits for another process that is at it."""
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    config.attributes["url"] = url
+    command.upgrade(config, "head")
+
+
+@click.command()
+def purge() -> None:
+    """Remove trash and tombstones whose time is over. For cron; may run on several machines at once."""
+    trash, tombstones = retention.purge(database())
+    click.echo(f"{trash} tasks removed for good, {tombstones} tombstones dropped")
+
+
+@click.command()
+@click.argument("user_id")
+def forget(user_id: str) -> None:
+    """Remove everything of USER_ID, who deleted their account."""
+    retention.forget(database(), user_id)
+    click.echo("nothing of this user is left")
+
+
+@click.command()
+@click.option("--user", required=True, help="The user's id: the token's subject.")
+@click.option("--days", default=1, show_default=True, help="How long the token lives.")
+def token(user: str, days: int) -> None:
+    """Print a token for development, signed with BETTER_AUTH_SECRET."""
+    click.echo(make_token(user, days))
+
+
+def make_token(user: str, days: int = 1) -> str:
+    settings: Settings = current_app.extensions["settings"]
+    if not settings.secrets:
+        raise click.ClickException("there is no BETTER_AUTH_SECRET to sign a token with")
+    now = int(time.time())
+    return jwt.encode({"sub": user, "iat": now, "exp": now + days * 86400}, settings.secrets[0], "HS256")
+
+
+@click.command()
+@click.option("--users", default=10, show_default=True)
+@click.option("--tasks", default=100, show_default=True, help="Tasks for each user.")
+def seed(users: int, tasks: int) -> None:
+    """Fill the database with made-up tasks of user-1, user-2, …"""
+    draw = random.Random(0)  # noqa: S311
+    with click.progressbar(range(1, users + 1), label="users", file=sys.stderr) as numbers:
+        for number in numbers:
+            mutations.create_tasks(f"user-{number}", [made_up(draw) for _ in range(tasks)])
+
+
+def made_up(draw: random.Random) -> dict[str, Any]:
+    return {"title": f"{draw.choice(VERBS)} {draw.choice(THINGS)}", "completed": draw.random() < 0.3}
+
+
+@click.command()
+def serve() -> None:
+    """Migrate, serve with gunicorn and print what to try first: for development."""
+    # The workers find the bundled PostgreSQL by this, so that only this process starts and stops it.
+    os.environ["DATABASE_URL"] = database().url
+    upgrade(database().url)
+    threading.Thread(target=stop_with, args=(os.getppid(),), daemon=True).start()
+    sys.argv = ["gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"]
+    gunicorn = WSGIApplication()
+    first_steps = instructions(current_app.extensions["settings"])
+    gunicorn.cfg.set("when_ready", lambda _server: click.echo(first_steps))
+    gunicorn.run()
+
+
+def stop_with(parent: int) -> None:
+    """End this process when `parent` (make, a terminal) is gone, so that a killed run doesn't keep the port."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def instructions(settings: Settings) -> str:
+    """What to paste into a terminal and a browser first."""
+    url = f"http://localhost:{settings.port}"
+    send = f"curl -H 'Authorization: Bearer {make_token('alice', days=7)}'" if settings.secrets else "curl"
+    return f"""
+  The API's documentation:  {url}/api/docs
+
+  Create a task:
+    {send} -H 'Content-Type: application/json' -d '{{"title": "Buy milk"}}' {url}/api/tasks
+
+  List the tasks:
+    {send} {url}/api/tasks
+"""

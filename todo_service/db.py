@@ -1,0 +1,159 @@
+"""The database: a pool of connections, and whose rows a statement may see.
+
+Each statement goes out in one message together with the owner it runs for: `SET LOCAL ROLE`, `SET LOCAL app.user_id`,
+the statement. PostgreSQL runs such a message as one transaction, so it costs one round trip, is committed when the
+answer is there, and leaves nothing behind on the connection (which may be PgBouncer's, shared by others). The role has
+no rights but on the service's tables, and row-level security shows it the rows of `app.user_id` alone: a query that
+forgot its owner filter finds nothing foreign. What must see all rows says so by name (`unscoped`).
+
+What the statements say is left to `queries.py` and `mutations.py`.
+"""
+
+import functools
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any, cast
+
+import psycopg2
+from flask import current_app
+from psycopg2.errors import LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
+from sqlalchemy import ClauseElement, event
+from sqlalchemy.dialects.postgresql import psycopg2 as psycopg2_dialect
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+
+from . import embedded
+from .config import Settings
+from .errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+Row = tuple[Any, ...]
+
+# Deadlines in seconds; each lies inside the next: lock, statement, a free connection. A serverless database may need
+# several seconds to wake up, so connecting takes longer.
+LOCK, STATEMENT, CHECKOUT, CONNECT = 2, 3, 4, 10
+# A connection that lay idle this long may have been closed by the other side: it is tried before it is used.
+IDLE = 30
+
+ROLE = "todo_app"
+SCOPED = (
+    f"SET LOCAL ROLE {ROLE}; SET LOCAL statement_timeout = {STATEMENT * 1000}; SET LOCAL lock_timeout = {LOCK * 1000}; "
+    "SET LOCAL app.user_id = %(owner)s; "
+)
+UNSCOPED = f"SET LOCAL statement_timeout = {STATEMENT * 1000}; SET LOCAL lock_timeout = {LOCK * 1000}; "
+
+
+DIALECT = psycopg2_dialect.dialect()  # type: ignore[no-untyped-call]
+
+
+class Query:
+    """A statement of SQLAlchemy's, compiled once; a call passes values for its bound parameters by name."""
+
+    __slots__ = ("constants", "sql")
+
+    def __init__(self, statement: ClauseElement) -> None:
+        compiled = statement.compile(dialect=DIALECT)
+        self.sql = str(compiled)
+        self.constants = {name: value for name, value in compiled.params.items() if value is not None}
+
+
+class Database:
+    """One process's way to PostgreSQL. Raises Unavailable for whatever a client may simply try again."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.pool = QueuePool(
+            self._connect, pool_size=settings.pool_size, max_overflow=0, timeout=CHECKOUT, reset_on_return=None
+        )
+        event.listen(self.pool, "checkin", _note_idle)
+        event.listen(self.pool, "checkout", _try_after_idle)
+
+    @functools.cached_property
+    def url(self) -> str:
+        """Where the database is; without a configured one, the bundled PostgreSQL is started now."""
+        return self._settings.database_url or embedded.start().url
+
+    def _connect(self) -> DBAPIConnection:
+        connection = psycopg2.connect(
+            self.url, connect_timeout=CONNECT, client_encoding="utf8", application_name="todo_service"
+        )
+        # One message is one transaction: nothing here ever leaves a transaction open between two messages.
+        connection.autocommit = True
+        return cast(DBAPIConnection, connection)
+
+    def read(self, owner: str, query: Query, **values: Any) -> list[Row]:
+        """Rows that `owner` may see. Tried again when the connection turns out to be dead: a read changes nothing."""
+        try:
+            return self._run(SCOPED + query.sql, {**query.constants, **values, "owner": owner})
+        except ConnectionLost:
+            return self._run(SCOPED + query.sql, {**query.constants, **values, "owner": owner})
+
+    def write(self, owner: str, query: Query, **values: Any) -> list[Row]:
+        """Change `owner`'s rows; what the statement returns. Committed when this returns, not repeated if it fails."""
+        return self._run(SCOPED + query.sql, {**query.constants, **values, "owner": owner})
+
+    def unscoped(self, query: Query, **values: Any) -> list[Row]:
+        """Run a statement that is meant to see every user's rows, with the rights of the connection's own role."""
+        return self._run(UNSCOPED + query.sql, {**query.constants, **values})
+
+    def _run(self, sql: str, values: dict[str, Any]) -> list[Row]:
+        with self._connection() as connection, closing(connection.cursor()) as cursor:
+            cursor.execute(sql, values)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    @contextmanager
+    def _connection(self) -> Iterator[PoolProxiedConnection]:
+        try:
+            connection = self.pool.connect()
+        except PoolTimeout:
+            raise Unavailable("The service is busy; please try again.") from None
+        except psycopg2.OperationalError as error:
+            log.warning("the database cannot be reached: %s", _first_line(error))
+            raise Unavailable("The database cannot be reached; please try again.") from None
+        try:
+            yield connection
+        except (LockNotAvailable, QueryCanceled) as error:
+            log.warning("statement given up: %s", _first_line(error))
+            raise Unavailable("The database took too long; nothing was changed, please try again.") from None
+        except ReadOnlySqlTransaction:
+            raise Unavailable("The database takes no changes at the moment; please try again.") from None
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            log.warning("connection lost: %s", _first_line(error))
+            connection.invalidate()
+            raise ConnectionLost("The connection to the database was lost; please try again.") from None
+        finally:
+            connection.close()
+
+
+class ConnectionLost(Unavailable):
+    """The connection broke while a statement was under way: a change may or may not have been made."""
+
+
+def database() -> Database:
+    """The database of the app that is handling the current request."""
+    db: Database = current_app.extensions["database"]
+    return db
+
+
+def _note_idle(_connection: Any, record: Any) -> None:
+    record.info["idle_since"] = time.monotonic()
+
+
+def _try_after_idle(connection: Any, record: Any, _proxy: Any) -> None:
+    """A dead connection makes the pool open a new one (DisconnectionError), so the request never notices."""
+    if time.monotonic() - record.info.get("idle_since", time.monotonic()) < IDLE:
+        return
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except psycopg2.Error:
+        raise DisconnectionError("the connection died while it was idle") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

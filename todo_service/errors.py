@@ -1,0 +1,155 @@
+"""Every way a request can fail, and the one place where a failure becomes an answer.
+
+    Problem                     any of the below; rendered as RFC 9457 `application/problem+json`
+    ├── InvalidRequest      400  not JSON, bad UTF-8, duplicate keys, nested too deep
+    ├── Unauthorized        401  no token, or not a valid one
+    ├── Forbidden           403  another user's task, another user's path
+    │   └── QuotaExceeded        no room for another task
+    ├── NotFound            404
+    ├── PreconditionFailed  412  If-Match names another version
+    ├── UnsupportedMedia    415  not JSON
+    ├── Invalid             422  a field or parameter with a bad value; carries `errors`
+    └── Unavailable         503  the database or the key server cannot be reached; carries Retry-After
+
+Modules raise these and know nothing of HTTP responses; HTTPExceptions of Flask and Werkzeug (405, 413, …) leave by the
+same door, and so does an exception nobody expected, which is logged and told to the client as a bare 500.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from flask import Flask, Response, g
+from werkzeug.exceptions import HTTPException
+
+log = logging.getLogger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+
+
+class Problem(Exception):
+    """A failure with an answer: `detail` is a sentence a person can read, `code` is stable and for programs."""
+
+    status = 500
+    code = "internal-error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str | None = None,
+        errors: Iterable[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code or self.code
+        self.errors = [{"field": field, "message": message} for field, message in errors]
+        self.headers = dict(headers or {})
+
+
+class InvalidRequest(Problem):
+    status, code = 400, "invalid-request"
+
+
+class Unauthorized(Problem):
+    """No token, or a bad one. `reason` None: no token was sent, so the challenge stays bare (RFC 6750, section 3)."""
+
+    status, code = 401, "unauthorized"
+
+    def __init__(self, reason: str | None = None) -> None:
+        challenge = "Bearer" if reason is None else f'Bearer error="invalid_token", error_description="{reason}"'
+        detail = reason or "send a token: `Authorization: Bearer <token>`."
+        super().__init__(f"Unauthorized: {detail}", headers={"WWW-Authenticate": challenge})
+
+
+class Forbidden(Problem):
+    status, code = 403, "forbidden"
+
+
+class QuotaExceeded(Forbidden):
+    code = "quota-exceeded"
+
+
+class NotFound(Problem):
+    status, code = 404, "not-found"
+
+
+class PreconditionFailed(Problem):
+    status, code = 412, "precondition-failed"
+
+
+class UnsupportedMedia(Problem):
+    status, code = 415, "unsupported-media-type"
+
+
+class Invalid(Problem):
+    """Fields or parameters with bad values: [(name, message), …]. The detail names the first: most clients show it."""
+
+    status, code = 422, "invalid"
+
+    def __init__(self, errors: list[tuple[str, str]]) -> None:
+        field, message = errors[0]
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        super().__init__(f"{field}: {message}{more}", errors=errors)
+
+
+class Unavailable(Problem):
+    status, code = 503, "unavailable"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def register(app: Flask) -> None:
+    """Make `app` answer every failure as a problem."""
+    app.register_error_handler(Problem, render)
+    app.register_error_handler(HTTPException, from_http)
+    app.register_error_handler(Exception, from_unexpected)
+
+
+def render(problem: Problem) -> Response:
+    """The one way out: RFC 9457 members, and `message` for clients that read that name instead of `detail`."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        "message": problem.detail,
+        "code": problem.code,
+        "errors": problem.errors,
+        "request_id": g.get("request_id"),
+    }
+    response = Response(orjson.dumps(body), problem.status, content_type=PROBLEM_JSON)
+    response.headers.update(problem.headers)
+    return response
+
+
+def from_http(error: HTTPException) -> Response:
+    """A failure that Flask or Werkzeug found. The headers that belong to it (Allow, Retry-After, …) survive."""
+    headers = {k: v for k, v in error.get_headers() if k.lower() not in ("content-type", "content-length")}
+    status = error.code or 500
+    if status < 400:
+        return Response(status=status, headers=headers)
+    problem = Problem(HTTP_DETAILS.get(status) or error.description or HTTPStatus(status).phrase)
+    problem.status, problem.headers = status, headers
+    problem.code = HTTPStatus(status).phrase.lower().replace(" ", "-")
+    return render(problem)
+
+
+HTTP_DETAILS = {
+    400: "The request could not be understood.",
+    404: "There is nothing at this address. The API is described at /api/docs.",
+    405: "This address does not take that method; the Allow header lists those it takes.",
+    413: "The request body is too large.",
+    500: "Something went wrong on our side. The request_id finds it in the service's log.",
+}
+
+
+def from_unexpected(error: Exception) -> Response:
+    """A bug: the log gets all of it, the client gets none of it."""
+    log.exception("unhandled exception", exc_info=error)
+    return render(Problem(HTTP_DETAILS[500]))

@@ -1,0 +1,102 @@
+"""The tables. What reads tasks stands in `queries.py`, what changes them in `mutations.py`.
+
+`user_id` leads every key, so that the schema can be distributed by user; no constraint crosses users.
+`owners.revision` counts a user's changes; each change stamps the row it touches with the new count as `version`, which
+orders the delta feed without gaps and is the ETag of the user's lists.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    Date,
+    DateTime,
+    Double,
+    Index,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+MAX_TITLE = 200
+MAX_DESCRIPTION = 2000
+MAX_TAGS = 20
+MAX_TAG = 50
+PRIORITIES = ("low", "medium", "high")
+QUOTA = 100_000
+
+# Byte order: the same on every server, whatever its locale, and the fastest to compare.
+BYTES = Text(collation="C")
+TIME = DateTime(timezone=True)
+
+metadata = MetaData()
+
+owners = Table(
+    "owners",
+    metadata,
+    Column("user_id", BYTES, primary_key=True),
+    Column("revision", BigInteger, nullable=False, server_default="0"),
+    # The highest position any task had: a new task goes behind it without a look at the others.
+    Column("last_position", Double, nullable=False, server_default="0"),
+    # Up to this revision tombstones have been dropped: a delta token older than this can't be answered.
+    Column("horizon", BigInteger, nullable=False, server_default="0"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("user_id", BYTES, primary_key=True),
+    Column("id", Uuid(as_uuid=False), primary_key=True),
+    Column("title", Text, nullable=False),
+    # The title in folded case, made by the service, so that the alphabetical order is the same on every server.
+    Column("title_key", BYTES, nullable=False),
+    Column("description", Text),
+    Column("completed", Boolean, nullable=False, server_default="false"),
+    Column("completed_at", TIME),
+    Column("priority", SmallInteger, nullable=False, server_default="2"),
+    Column("due_on", Date),
+    Column("due_at", TIME),
+    # A date-only due date counts from its midnight in UTC.
+    Column("due_key", TIME, Computed("coalesce(due_at, timezone('UTC', due_on::timestamp))", persisted=True)),
+    Column("tags", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("recurrence", Text),
+    Column("repeat_from", Text, nullable=False, server_default="due"),
+    Column("position", Double, nullable=False),
+    Column("created_at", TIME, nullable=False, server_default=func.now()),
+    Column("updated_at", TIME, nullable=False, server_default=func.now()),
+    Column("deleted_at", TIME),
+    Column("version", BigInteger, nullable=False),
+    CheckConstraint(f"char_length(title) BETWEEN 1 AND {MAX_TITLE}", name="tasks_title_length"),
+    CheckConstraint(f"char_length(description) <= {MAX_DESCRIPTION}", name="tasks_description_length"),
+    CheckConstraint("completed = (completed_at IS NOT NULL)", name="tasks_completed_at"),
+    CheckConstraint(f"priority BETWEEN 1 AND {len(PRIORITIES)}", name="tasks_priority"),
+    CheckConstraint("due_on IS NULL OR due_at IS NULL", name="tasks_one_due"),
+    # Python and JavaScript can read every year in this range; a row outside could be stored but never listed.
+    CheckConstraint("due_key >= '1970-01-01Z' AND due_key < '10000-01-01Z'", name="tasks_due_range"),
+    CheckConstraint(f"cardinality(tags) <= {MAX_TAGS}", name="tasks_tags_count"),
+    CheckConstraint("repeat_from IN ('due', 'completion')", name="tasks_repeat_from"),
+    CheckConstraint("recurrence IS NULL OR due_key IS NOT NULL", name="tasks_recurrence_due"),
+    # In the order of a list's default sort; the other sort keys sort one user's tasks in memory.
+    Index("tasks_by_creation", "user_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
+    Index("tasks_by_version", "user_id", "version"),
+    Index("tasks_in_trash", "user_id", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+    # Not led by user_id, alone of all: it answers whether an id is anybody's, which is what parts 403 from 404.
+    Index("tasks_by_id", "id"),
+)
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("user_id", BYTES, primary_key=True),
+    Column("id", Uuid(as_uuid=False), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("purged_at", TIME, nullable=False, server_default=func.now()),
+    Index("tombstones_by_version", "user_id", "version"),
+)

@@ -1,0 +1,302 @@
+"""Everything that changes tasks: one statement each, the owner first in all of them.
+
+A statement bumps the owner's revision and stamps the rows it touches with it, in one go:
+`WITH bump AS (UPDATE owners … RETURNING …) UPDATE tasks … FROM bump …`. The bump locks the owner's row until the
+commit, so one user's changes come one after the other and their versions grow in the order in which they become
+visible; and as every statement takes that lock first, two changes can't wait for each other in a circle. A change that
+finds nothing to do bumps nothing: its conditions stand in the bump, and again in the change, which sees the row as it
+is after the wait.
+
+What becomes of trash and of users who left is left to `retention.py`.
+"""
+
+from functools import cache
+from typing import Any
+
+import orjson
+import uuid_utils
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Select,
+    any_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    not_,
+    null,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from .db import Query, Row, database
+from .errors import QuotaExceeded
+from .models import PRIORITIES, QUOTA, owners, tasks, tombstones
+from .queries import LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, get_task, in_trash
+
+Conditions = tuple[ColumnElement[bool], ...]
+Versions = list[int] | None
+
+NOW = func.clock_timestamp()
+UNCHANGED = tasks.c.version == any_(bindparam("versions", type_=ARRAY(BigInteger)))
+# A user has at most as many tasks as changes, so only one with many changes needs counting.
+COUNTED = select(literal(1)).where(MINE, LIVE).limit(QUOTA).subquery()
+ROOM = or_(owners.c.revision < QUOTA, select(func.count()).select_from(COUNTED).scalar_subquery() < QUOTA)
+
+
+def _bump(*conditions: ColumnElement[bool], room: bool = False, position: bool = False) -> CTE:
+    """Count a change of the owner's, provided that a task of theirs meets `conditions`."""
+    some_task = exists(select(literal(1)).select_from(tasks).where(MINE, *conditions))
+    statement = update(owners).where(owners.c.user_id == OWNER, some_task, *([ROOM] if room else []))
+    statement = statement.values(revision=owners.c.revision + 1, **({"last_position": _last()} if position else {}))
+    return statement.returning(*owners.c).cte("bump")
+
+
+def _last() -> ColumnElement[float]:
+    """The owner's last position when `position` is taken by a task, or the next one when it is null."""
+    wanted = func.coalesce(_value("position"), func.floor(owners.c.last_position) + 1)
+    return func.greatest(owners.c.last_position, wanted)
+
+
+def _value(column: str) -> ColumnElement[Any]:
+    return bindparam(column, type_=tasks.c[column].type)
+
+
+def columns(fields: dict[str, Any]) -> dict[str, Any]:
+    """A request's fields as the columns they are kept in; null puts the default back where a column can't be empty."""
+    values = dict(fields)
+    if "title" in values:
+        values["title_key"] = values["title"].casefold()
+    if "priority" in values:
+        values["priority"] = PRIORITIES.index(values["priority"] or "medium") + 1
+    if "tags" in values:
+        values["tags"] = values["tags"] or []
+    if "due_date" in values:
+        due = values.pop("due_date")
+        timed = hasattr(due, "hour")
+        values["due_on"], values["due_at"] = (None, due) if timed else (due, None)
+    return values
+
+
+BLANK: dict[str, Any] = dict(description=None, completed=False, priority=None, due_date=None, tags=None, position=None)
+
+
+def _create() -> Query:
+    first = {"user_id": OWNER, "revision": 1, "last_position": func.coalesce(_value("position"), 1)}
+    bump = (
+        upsert(owners)
+        .values(first)
+        .on_conflict_do_update(
+            index_elements=[owners.c.user_id],
+            set_={"revision": owners.c.revision + 1, "last_position": _last()},
+            where=ROOM,
+        )
+        .returning(*owners.c)
+        .cte("bump")
+    )
+    given = ("id", "title", "title_key", "description", "completed", "priority", "due_on", "due_at", "tags")
+    values = {name: _value(name) for name in given} | {
+        "user_id": bump.c.user_id,
+        "completed_at": case((_value("completed"), func.now())),
+        "position": func.coalesce(_value("position"), bump.c.last_position),
+        "version": bump.c.revision,
+    }
+    return Query(insert(tasks).from_select(list(values), select(*values.values())).returning(*TASK))
+
+
+CREATE = _create()
+
+
+def create_task(owner: str, fields: dict[str, Any]) -> Row:
+    """Make a task. Raises QuotaExceeded."""
+    rows = database().write(owner, CREATE, id=str(uuid_utils.uuid7()), **columns(BLANK | fields))
+    if not rows:
+        raise full()
+    return rows[0]
+
+
+def _create_many() -> Query:
+    kept = ("id", "title", "title_key", "description", "completed", "priority", "due_on", "due_at", "tags", "position")
+    shape = [Column("n", BigInteger), *(Column(name, tasks.c[name].type) for name in kept)]
+    made = func.jsonb_to_recordset(cast(bindparam("rows"), JSONB)).table_valued(*shape).render_derived(with_types=True)
+    count = bindparam("count", type_=BigInteger)
+    first = {"user_id": OWNER, "revision": count, "last_position": count}
+    more = {"revision": owners.c.revision + count, "last_position": owners.c.last_position + count}
+    counted = upsert(owners).values(first).on_conflict_do_update(index_elements=[owners.c.user_id], set_=more)
+    bump = counted.returning(*owners.c).cte("bump")
+    values = {name: made.c[name] for name in kept} | {
+        "user_id": bump.c.user_id,
+        "completed_at": case((made.c.completed, func.now())),
+        "position": func.coalesce(made.c.position, bump.c.last_position - count + made.c.n),
+        "version": bump.c.revision - count + made.c.n,
+    }
+    return Query(insert(tasks).from_select(list(values), select(*values.values()).select_from(bump.join(made, true()))))
+
+
+CREATE_MANY = _create_many()
+
+
+def create_tasks(owner: str, tasks_fields: list[dict[str, Any]]) -> None:
+    """Make many tasks at once, each with a version of its own, in the order given."""
+    rows = [
+        {"n": n, "id": str(uuid_utils.uuid7())} | columns(BLANK | fields) for n, fields in enumerate(tasks_fields, 1)
+    ]
+    database().write(owner, CREATE_MANY, rows=orjson.dumps(rows).decode(), count=len(rows))
+
+
+def full() -> QuotaExceeded:
+    return QuotaExceeded(f"You have {QUOTA:,} tasks, which is as many as there is room for; delete some first.")
+
+
+def _update(values: dict[str, Any], *conditions: ColumnElement[bool], room: bool = False) -> Query:
+    """Change this task, provided that it meets `conditions`: its row as it is then, or no row."""
+    bump = _bump(THIS, *conditions, room=room, position="position" in values)
+    if "position" in values:
+        values = values | {"position": func.coalesce(_value("position"), bump.c.last_position)}
+    return Query(
+        update(tasks)
+        .where(MINE, tasks.c.user_id == bump.c.user_id, THIS, *conditions)
+        .values(**values, updated_at=NOW, version=bump.c.revision)
+        .returning(*TASK)
+    )
+
+
+@cache
+def _set_query(names: frozenset[str], conditional: bool) -> Query:
+    values: dict[str, Any] = {name: _value(name) for name in sorted(names)}
+    if "completed" in names:
+        values["completed_at"] = case((_value("completed"), func.coalesce(tasks.c.completed_at, NOW)))
+    return _update(values, LIVE, *_unchanged(conditional))
+
+
+@cache
+def _complete_query(toggle: bool, conditional: bool) -> Query:
+    if toggle:
+        values: dict[str, Any] = {
+            "completed": not_(tasks.c.completed),
+            "completed_at": case((not_(tasks.c.completed), NOW)),
+        }
+        return _update(values, LIVE, *_unchanged(conditional))
+    values = {"completed": _value("completed"), "completed_at": case((_value("completed"), NOW))}
+    return _update(values, LIVE, tasks.c.completed != _value("completed"), *_unchanged(conditional))
+
+
+@cache
+def _trash_query(conditional: bool) -> Query:
+    return _update({"deleted_at": NOW}, LIVE, *_unchanged(conditional))
+
+
+@cache
+def _restore_query(conditional: bool) -> Query:
+    return _update({"deleted_at": null()}, TRASHED, *_unchanged(conditional), room=True)
+
+
+@cache
+def _delete_query(conditional: bool) -> Query:
+    conditions = (THIS, *_unchanged(conditional))
+    bump = _bump(*conditions)
+    stamped = [
+        func.coalesce(column, func.timezone("UTC", NOW)).label(name)
+        if name == "deleted_at"
+        else (bump.c.revision.label(name) if name == "version" else column)
+        for name, column in ((column.name, column) for column in TASK)
+    ]
+    gone = delete(tasks).where(MINE, tasks.c.user_id == bump.c.user_id, *conditions).returning(*stamped).cte("gone")
+    buried = bury(select(gone.c.user_id, gone.c.id, gone.c.version))
+    return Query(select(*gone.c).add_cte(buried))
+
+
+def bury(rows: Select[Any]) -> CTE:
+    """Leave a tombstone (user_id, id, version) for each of `rows`, so that clients which sync learn of the end."""
+    statement = upsert(tombstones).from_select(["user_id", "id", "version"], rows)
+    again = {"version": statement.excluded.version, "purged_at": func.now()}
+    return statement.on_conflict_do_update(index_elements=["user_id", "id"], set_=again).cte("buried")
+
+
+@cache
+def _sweep_query(completed: bool) -> Query:
+    conditions = (LIVE, *([tasks.c.completed] if completed else []))
+    bump = _bump(*conditions)
+    swept = (
+        update(tasks)
+        .where(MINE, tasks.c.user_id == bump.c.user_id, *conditions)
+        .values(deleted_at=NOW, updated_at=NOW, version=bump.c.revision)
+        .returning(tasks.c.id)
+        .cte("swept")
+    )
+    return Query(select(func.count()).select_from(swept))
+
+
+def _unchanged(conditional: bool) -> Conditions:
+    return (UNCHANGED,) if conditional else ()
+
+
+def update_task(owner: str, id: str, fields: dict[str, Any], versions: Versions) -> Row:
+    """Set `fields` and leave the others alone. Raises NotFound, Forbidden, PreconditionFailed."""
+    if not fields:
+        return unchanged_task(owner, id, versions)
+    values = columns(fields)
+    query = _set_query(frozenset(values), versions is not None)
+    return _only(owner, id, versions, database().write(owner, query, id=id, versions=versions, **values))
+
+
+def complete_task(owner: str, id: str, completed: bool | None, versions: Versions) -> Row:
+    """Set `completed`, or turn it around when None. Setting what is set already changes nothing."""
+    query = _complete_query(completed is None, versions is not None)
+    rows = database().write(owner, query, id=id, versions=versions, completed=completed)
+    if not rows and completed is not None:
+        return unchanged_task(owner, id, versions)
+    return _only(owner, id, versions, rows)
+
+
+def trash_task(owner: str, id: str, versions: Versions) -> Row:
+    """Move to the trash, from where `restore_task` brings it back."""
+    return _only(
+        owner, id, versions, database().write(owner, _trash_query(versions is not None), id=id, versions=versions)
+    )
+
+
+def delete_task(owner: str, id: str, versions: Versions) -> Row:
+    """Delete for good, from the trash or from outside it. What the task was at its end."""
+    return _only(
+        owner, id, versions, database().write(owner, _delete_query(versions is not None), id=id, versions=versions)
+    )
+
+
+def restore_task(owner: str, id: str, versions: Versions) -> Row:
+    """Bring back from the trash; a task that isn't there stays as it is. Raises QuotaExceeded."""
+    rows = database().write(owner, _restore_query(versions is not None), id=id, versions=versions)
+    if rows:
+        return rows[0]
+    if in_trash(owner, id, versions):
+        raise full()
+    return unchanged_task(owner, id, versions)
+
+
+def sweep_tasks(owner: str, completed: bool) -> int:
+    """Move all tasks, or all completed ones, to the trash. How many they were."""
+    count: int = database().write(owner, _sweep_query(completed))[0][0]
+    return count
+
+
+def unchanged_task(owner: str, id: str, versions: Versions) -> Row:
+    """The task, where a request turned out to change nothing; its If-Match holds all the same."""
+    row = get_task(owner, id)
+    return _only(owner, id, versions, [row] if versions is None or row[VERSION] in versions else [])
+
+
+def _only(owner: str, id: str, versions: Versions, rows: list[Row]) -> Row:
+    if not rows:
+        raise absence(owner, id, versions)
+    return rows[0]

@@ -1,0 +1,103 @@
+"""What a request carries, into what a view takes: JSON body and query string, through the schemas.
+
+Lenient by default: fields and parameters that nobody knows are ignored, because real forms send some of their own.
+A client that wants its typos found sends `Prefer: handling=strict` (RFC 7240, section 4.4) and gets 422 for them.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import marshmallow as ma
+from flask import Request, Response, g, request
+from webargs.flaskparser import FlaskParser
+
+from .errors import Invalid, InvalidRequest, UnsupportedMedia
+
+MAX_DEPTH = 32
+
+
+class Parser(FlaskParser):
+    """webargs' parser with this service's rules for bodies, unknown names and errors."""
+
+    def parse(self, *args: Any, **kwargs: Any) -> Any:
+        g.strict = strict()
+        return super().parse(*args, **kwargs | {"unknown": ma.RAISE if g.strict else ma.EXCLUDE})
+
+    def load_json(self, req: Request, schema: ma.Schema) -> Any:
+        """The body; where all of it is optional (`body_optional` on the schema), no body at all counts as `{}`."""
+        if getattr(schema, "body_optional", False) and not req.get_data():
+            return {}
+        return json_body(req)
+
+    def load_querystring(self, req: Request, schema: ma.Schema) -> Any:
+        """The parameters; one that is repeated becomes a list, which a field for a single value refuses."""
+        return {name: values if len(values) > 1 else values[0] for name, values in req.args.lists()}
+
+    def handle_error(self, error: ma.ValidationError, *_: Any, **__: Any) -> NoReturn:
+        # One level of the messages says only where in the request it was looked for.
+        [messages] = error.messages_dict.values()
+        raise Invalid(list(flat(messages))) from None
+
+
+def strict() -> bool:
+    """Whether the client asked to be told of names that nobody knows."""
+    preferences = ",".join(request.headers.getlist("Prefer")).lower().replace('"', "").replace(" ", "")
+    return "handling=strict" in preferences.split(",")
+
+
+def confirm_strictness(response: Response) -> Response:
+    """Tell the client that its preference was heeded (RFC 7240, section 3)."""
+    if g.get("strict"):
+        response.headers["Preference-Applied"] = "handling=strict"
+    return response
+
+
+def json_body(req: Request) -> Any:
+    """The request's JSON value. Raises UnsupportedMedia, InvalidRequest, or Invalid for a number beyond all bounds."""
+    if not req.is_json:
+        raise UnsupportedMedia("The body must be JSON, sent as `Content-Type: application/json`.")
+    if req.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMedia("The body must not be compressed.")
+    try:
+        text = req.get_data().decode()
+        value = json.loads(text, object_pairs_hook=unique)
+    except UnicodeDecodeError:
+        raise InvalidRequest("The body is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InvalidRequest(f"The body is not JSON: {error.msg} ({where}).", code="invalid-json") from None
+    except RecursionError:
+        raise too_deep() from None
+    except ValueError:
+        raise Invalid([("body", "A number in it has too many digits.")]) from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and deeper_than(value, MAX_DEPTH):
+        raise too_deep()
+    return value
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, which must not name a member twice: readers differ in which of the two they take (RFC 8259, 4)."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise InvalidRequest("The body names the same field twice.", code="duplicate-field")
+    return members
+
+
+def deeper_than(value: Any, levels: int) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inside is not None and (levels == 0 or any(deeper_than(item, levels - 1) for item in inside))
+
+
+def too_deep() -> InvalidRequest:
+    return InvalidRequest(f"The body is nested deeper than {MAX_DEPTH} levels.", code="too-deep")
+
+
+def flat(messages: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """marshmallow's nested messages as (field, message), the way to an inner field written with dots."""
+    if isinstance(messages, dict):
+        for name, inner in messages.items():
+            inside = "body" if name == "_schema" and not path else str(name)
+            yield from flat(inner, path if name == "_schema" and path else f"{path}.{inside}".lstrip("."))
+    else:
+        yield from ((path or "body", str(message)) for message in messages)

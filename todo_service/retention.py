@@ -1,0 +1,88 @@
+"""What is removed for good: the trash after 30 days, tombstones after 90, all of a user who left.
+
+Purging takes the owners that it can lock and leaves out those that another purge is at, so it may run on several
+machines at once; and it goes in small steps, so that no user has to wait for it.
+"""
+
+from collections.abc import Callable
+
+from sqlalchemy import CTE, Select, delete, func, literal, select, text, update
+
+from .db import Database, Query
+from .models import owners, tasks, tombstones
+from .mutations import bury
+from .queries import OWNER
+
+TRASH_DAYS = 30
+# A client that synced less than this long ago learns of every deletion; an older one has to start over.
+TOMBSTONE_DAYS = 90
+OWNERS_A_STEP = 100
+
+
+def _free(due: Select[tuple[str]]) -> CTE:
+    """Lock up to a step's worth of the owners in `due`, passing over those that are locked already."""
+    some = select(owners.c.user_id).where(owners.c.user_id.in_(due)).limit(OWNERS_A_STEP)
+    return some.with_for_update(skip_locked=True).cte("free")
+
+
+def _purge_trash() -> Query:
+    old = tasks.c.deleted_at < func.now() - text(f"interval '{TRASH_DAYS} days'")
+    free = _free(select(tasks.c.user_id).where(old))
+    bump = (
+        update(owners)
+        .where(owners.c.user_id == free.c.user_id)
+        .values(revision=owners.c.revision + 1)
+        .returning(owners.c.user_id, owners.c.revision)
+        .cte("bump")
+    )
+    gone = (
+        delete(tasks)
+        .where(tasks.c.user_id == bump.c.user_id, old)
+        .returning(tasks.c.user_id, tasks.c.id, bump.c.revision)
+        .cte("gone")
+    )
+    buried = bury(select(gone.c.user_id, gone.c.id, gone.c.revision))
+    return Query(select(func.count()).select_from(gone).add_cte(buried))
+
+
+def _drop_tombstones() -> Query:
+    old = tombstones.c.purged_at < func.now() - text(f"interval '{TOMBSTONE_DAYS} days'")
+    free = _free(select(tombstones.c.user_id).where(old))
+    gone = (
+        delete(tombstones)
+        .where(tombstones.c.user_id == free.c.user_id, old)
+        .returning(tombstones.c.user_id, tombstones.c.version)
+        .cte("gone")
+    )
+    newest = select(gone.c.user_id, func.max(gone.c.version).label("version")).group_by(gone.c.user_id).subquery()
+    moved = (
+        update(owners)
+        .where(owners.c.user_id == newest.c.user_id)
+        .values(horizon=func.greatest(owners.c.horizon, newest.c.version))
+        .returning(literal(1))
+        .cte("moved")
+    )
+    return Query(select(func.count()).select_from(gone).add_cte(moved))
+
+
+PURGE_TRASH, DROP_TOMBSTONES = _purge_trash(), _drop_tombstones()
+FORGET = tuple(Query(delete(table).where(table.c.user_id == OWNER)) for table in (tasks, tombstones, owners))
+
+
+def purge(db: Database, progress: Callable[[int], None] = lambda _count: None) -> tuple[int, int]:
+    """Remove what is too old: how many tasks, how many tombstones."""
+    return _until_done(db, PURGE_TRASH, progress), _until_done(db, DROP_TOMBSTONES, progress)
+
+
+def _until_done(db: Database, step: Query, progress: Callable[[int], None]) -> int:
+    total = 0
+    while count := db.unscoped(step)[0][0]:
+        total += count
+        progress(count)
+    return total
+
+
+def forget(db: Database, owner: str) -> None:
+    """Remove everything of a user who deleted their account. Safe to repeat."""
+    for query in FORGET:
+        db.write(owner, query)

@@ -1,0 +1,315 @@
+"""The shapes of requests and answers, as marshmallow schemas: the contract, and the source of the documentation.
+
+Fields are strict where marshmallow is kind (no "yes" for true, no 1.9 for 1), because a value that was meant otherwise
+is better refused than stored. What a client may not set is `dump_only`: ignored on input, or refused when the client
+asks for strictness (`parsing.py`). `task_out` is the fast way out; a test holds it equal to dumping with TaskSchema.
+"""
+
+import math
+import re
+from datetime import UTC, date, datetime
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import ValidationError, fields
+from marshmallow.validate import Length, OneOf, Range
+
+from .db import Row
+from .models import MAX_DESCRIPTION, MAX_TAG, MAX_TAGS, MAX_TITLE, PRIORITIES
+from .queries import SORTS, Listing
+
+# RFC 3339, section 5.6; seconds may be left out, as browsers do. ASCII digits only.
+TIMESTAMP = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", flags=re.ASCII
+)
+DATE = re.compile(r"\d{4}-\d\d-\d\d", flags=re.ASCII)
+YEARS = range(1970, 10_000)
+MAX_POSITION = 1e12
+
+
+class Text(fields.String):
+    """A string that PostgreSQL can keep: no NUL, and no half of a surrogate pair, which UTF-8 can't express."""
+
+    def __init__(self, *, strip: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.strip = strip
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValidationError("Must not contain NUL characters or unpaired surrogates.")
+        return text.strip() if self.strip else text
+
+
+class StrictBoolean(fields.Boolean):
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Must be true or false.")
+        return value
+
+
+class Number(fields.Float):
+    """A JSON number, no string and no boolean, that is finite and leaves room to count on from."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValidationError("Must be a number.")
+        return float(value) if abs(value) <= MAX_POSITION else self._too_large()
+
+    def _too_large(self) -> float:
+        raise ValidationError(f"Must lie between {-MAX_POSITION:.0f} and {MAX_POSITION:.0f}.")
+
+
+class Priority(fields.String):
+    """`low`, `medium` or `high`; in any case on input, because some clients send upper case."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(validate=OneOf(PRIORITIES), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        return text.lower()
+
+
+class Due(fields.Field[date]):
+    """A day (`date`) or a moment (`datetime` in UTC), told apart by how it was written."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> date:
+        try:
+            due = parse_due(value)
+        except (ValueError, OverflowError, TypeError):
+            raise ValidationError(
+                "Must be a date (2026-12-31) or a time with its offset (2026-12-31T18:00:00Z, …+05:00)."
+            ) from None
+        if due.year not in YEARS:
+            raise ValidationError(f"Must lie in the years {YEARS[0]} to {YEARS[-1]}, in UTC.")
+        return due
+
+    def _serialize(self, value: date | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        if value is None:
+            return None
+        return value.isoformat() + ("Z" if isinstance(value, datetime) else "")
+
+
+def parse_due(value: str) -> date:
+    """A day or a moment from its RFC 3339 text. Raises ValueError, OverflowError or TypeError."""
+    if DATE.fullmatch(value):
+        return date.fromisoformat(value)
+    match = TIMESTAMP.fullmatch(value)
+    if not match:
+        raise ValueError(value)
+    day, clock, fraction, offset = match.groups()
+    microseconds = f".{fraction[:6]:0<6}" if fraction and clock.count(":") == 2 else ""
+    return datetime.fromisoformat(f"{day}T{clock}{microseconds}{offset.upper()}").astimezone(UTC)
+
+
+class Time(fields.Field[datetime]):
+    """A moment in UTC; the database hands these out without an offset."""
+
+    def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return value.isoformat() + "Z" if value else None
+
+
+class Tags(fields.List[str]):
+    """Trimmed strings; of those that differ only in case, the first stays."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        tag = Text(strip=True, validate=Length(1, MAX_TAG), metadata={"example": "home"})
+        super().__init__(tag, validate=Length(max=MAX_TAGS), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        unique: dict[str, str] = {}
+        for tag in super()._deserialize(value, attr, data, **kwargs):
+            assert tag is not None
+            unique.setdefault(tag.casefold(), tag)
+        return list(unique.values())
+
+
+DUE_TYPE = {
+    "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}, {"type": "null"}]
+}
+ID = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
+
+
+class TaskFields(ma.Schema):
+    """What a client may set. `null` empties a field, or puts its default back where it can't be empty."""
+
+    completed = StrictBoolean(metadata={"description": "Done or not.", "example": False})
+    description = Text(
+        allow_none=True,
+        validate=Length(max=MAX_DESCRIPTION),
+        metadata={"description": "More about it.", "example": "Oat, not almond"},
+    )
+    priority = Priority(
+        allow_none=True,
+        metadata={"description": "`medium` unless said otherwise; any case on input.", "example": "high"},
+    )
+    due_date = Due(
+        allow_none=True,
+        metadata=DUE_TYPE
+        | {
+            "description": "A day (`2026-12-31`), or a moment with its offset (`2026-12-31T18:00:00+01:00`), which is "
+            "returned in UTC. Years 1970 to 9999.",
+            "example": "2026-12-31",
+        },
+    )
+    tags = Tags(
+        allow_none=True, metadata={"description": "Compared without regard to case.", "example": ["shopping", "home"]}
+    )
+    position = Number(
+        allow_none=True,
+        validate=Range(-MAX_POSITION, MAX_POSITION),
+        metadata={"description": "Place in the manual order; a new task goes to the end.", "example": 1.5},
+    )
+
+
+class TaskCreate(TaskFields):
+    title = Text(
+        required=True,
+        strip=True,
+        validate=Length(1, MAX_TITLE),
+        metadata={"description": "What is to be done; trimmed.", "example": "Buy milk"},
+    )
+
+
+class TaskUpdate(TaskFields):
+    """Fields that are left out stay as they are."""
+
+    title = Text(
+        strip=True,
+        validate=Length(1, MAX_TITLE),
+        metadata={"description": "What is to be done; trimmed.", "example": "Buy oat milk"},
+    )
+
+
+class Task(ma.Schema):
+    """A task as the service answers it: every field is always there."""
+
+    id = fields.UUID(required=True, metadata={"description": "Made by the service (UUIDv7).", "example": ID})
+    user_id = fields.String(required=True, metadata={"description": "Whose task it is.", "example": "t7ELSW0lEp39uxq5"})
+    title = fields.String(required=True, validate=Length(1, MAX_TITLE), metadata={"example": "Buy milk"})
+    description = fields.String(required=True, allow_none=True, validate=Length(max=MAX_DESCRIPTION))
+    completed = fields.Boolean(required=True)
+    completed_at = Time(required=True, allow_none=True, metadata={"description": "When it was completed."})
+    priority = fields.String(required=True, validate=OneOf(PRIORITIES), metadata={"example": "medium"})
+    due_date = Due(required=True, metadata=DUE_TYPE | {"description": "In the form given: a day, or a moment in UTC."})
+    tags = fields.List(fields.String(), required=True, metadata={"example": ["shopping", "home"]})
+    position = fields.Float(required=True, metadata={"description": "Place in the manual order.", "example": 7})
+    created_at = Time(required=True)
+    updated_at = Time(required=True)
+    deleted_at = Time(required=True, allow_none=True, metadata={"description": "When it was moved to the trash."})
+    version = fields.Integer(
+        required=True, metadata={"description": "Grows with every change; in quotes, the ETag.", "example": 17}
+    )
+
+
+def task_out(row: Row) -> dict[str, Any]:
+    """A row of `queries.TASK` as the JSON object that Task describes."""
+    return {
+        "id": row[0],
+        "user_id": row[1],
+        "title": row[2],
+        "description": row[3],
+        "completed": row[4],
+        "completed_at": row[5],
+        "priority": PRIORITIES[row[6] - 1],
+        "due_date": row[7] or row[8],
+        "tags": row[9],
+        "position": row[10],
+        "created_at": row[11],
+        "updated_at": row[12],
+        "deleted_at": row[13],
+        "version": row[14],
+    }
+
+
+class Completion(ma.Schema):
+    """Without `completed` the task is toggled."""
+
+    body_optional = True
+
+    completed = StrictBoolean(
+        metadata={"description": "True or false to set; leave it out to toggle.", "example": True}
+    )
+
+
+class Deleted(ma.Schema):
+    deleted = fields.Integer(required=True, metadata={"description": "How many tasks were moved.", "example": 3})
+
+
+class FieldError(ma.Schema):
+    field = fields.String(required=True, metadata={"example": "title"})
+    message = fields.String(required=True, metadata={"example": "Length must be between 1 and 200."})
+
+
+class ProblemDetails(ma.Schema):
+    """An error (RFC 9457): `detail` is for people, `code` for programs."""
+
+    type = fields.String(required=True, metadata={"example": "about:blank"})
+    title = fields.String(required=True, metadata={"example": "Unprocessable Entity"})
+    status = fields.Integer(required=True, metadata={"example": 422})
+    detail = fields.String(required=True, metadata={"example": "title: Length must be between 1 and 200."})
+    message = fields.String(required=True, metadata={"description": "The same as `detail`."})
+    code = fields.String(required=True, metadata={"description": "Stable, kebab-case.", "example": "invalid"})
+    errors = fields.List(fields.Nested(FieldError), required=True, metadata={"description": "One for each bad field."})
+    request_id = fields.String(required=True, allow_none=True, metadata={"description": "Finds it in the log."})
+
+
+# Other spellings of a sort key that clients send: name -> sort key and, where the name says it, the order.
+SORT_NAMES: dict[str, tuple[str, str | None]] = {name: (name, None) for name in SORTS} | {
+    "created": ("created_at", None),
+    "updated": ("updated_at", None),
+    "createdAt": ("created_at", None),
+    "updatedAt": ("updated_at", None),
+    "dueDate": ("due_date", None),
+    "newest": ("created_at", "desc"),
+    "oldest": ("created_at", "asc"),
+}
+NEWEST_FIRST = ("created_at", "updated_at", "priority")
+
+
+class QueryFlag(fields.Boolean):
+    """`true` or `false`; also 1 and 0, as they come in a query string."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(truthy={"true", "1"}, falsy={"false", "0"}, **kwargs)
+
+
+class ListQuery(ma.Schema):
+    status = fields.String(
+        validate=OneOf(["all", "pending", "completed"]), metadata={"description": "Which tasks; `all` by default."}
+    )
+    sort = fields.String(
+        validate=OneOf(list(SORT_NAMES)),
+        metadata={"description": "The sort key, `created_at` by default. Tasks without one come last."},
+    )
+    order = fields.String(
+        validate=OneOf(["asc", "desc"]),
+        metadata={"description": "By default times of creation and change and priorities go down, the others up."},
+    )
+    limit = fields.Integer(
+        load_default=1000, validate=Range(1, 1000), metadata={"description": "How many tasks a page has at most."}
+    )
+    cursor = fields.String(metadata={"description": "Where the page starts: taken from the `Link` header."})
+    deleted = QueryFlag(load_default=False, metadata={"description": "The trash instead of the live tasks."})
+
+    @ma.post_load
+    def listing(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """The aliases resolved and the defaults filled in: what to list, and which page of it."""
+        sort, order = SORT_NAMES[data.get("sort", "created_at")]
+        order = data.get("order") or order or ("desc" if sort in NEWEST_FIRST else "asc")
+        completed = {"pending": False, "completed": True}.get(data.get("status", "all"))
+        data["listing"] = Listing(sort, order == "desc", completed, data["deleted"])
+        return data
+
+
+class SweepQuery(ma.Schema):
+    status = fields.String(
+        required=True,
+        validate=OneOf(["completed", "all"]),
+        metadata={"description": "Which tasks to move to the trash.", "example": "completed"},
+    )
+
+
+class DeleteQuery(ma.Schema):
+    permanent = QueryFlag(load_default=False, metadata={"description": "For good, instead of to the trash."})

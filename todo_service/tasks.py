@@ -1,0 +1,142 @@
+"""The tasks blueprint: one task and the list of them, under /api/tasks and /api/{user_id}/tasks.
+
+A view reads top-down as the pipeline: route, bearer token, arguments, response, then the few lines it does. Statements
+are left to `queries.py` and `mutations.py`, shapes to `schemas.py`.
+"""
+
+import re
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Response, request
+
+from . import mutations, pagination, queries
+from .auth import bearer
+from .blueprint import Blueprint
+from .db import Row
+from .errors import NotFound
+from .etags import answer, if_match, if_none_match, not_modified
+from .schemas import Completion, Deleted, DeleteQuery, ListQuery, SweepQuery, Task, TaskCreate, TaskUpdate, task_out
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", flags=re.ASCII | re.IGNORECASE)
+
+blueprint = Blueprint("tasks", description="A user's tasks. Every request sees and changes only those of its token.")
+
+
+@blueprint.get("/tasks")
+@bearer
+@blueprint.arguments(ListQuery(), location="query")
+@blueprint.response(200, Task(many=True), headers=blueprint.headers("ETag", "Link"))
+def list_tasks(owner: str, query: dict[str, Any]) -> Response:
+    """List tasks
+
+    A bare array, newest first. When there is more, the `Link` header names the next page. A list is cheap to poll: with
+    `If-None-Match` it is answered by 304 as long as nothing of the user's has changed.
+    """
+    listing = query["listing"]
+    name = f"{owner} {listing}"
+    after = pagination.decode(name, listing.kind, query["cursor"]) if "cursor" in query else None
+    page = queries.list_tasks(owner, listing, query["limit"], after, if_none_match())
+    if page.rows is None:
+        return not_modified(page.revision)
+    headers = next_page(pagination.encode(name, page.last)) if page.last else None
+    return answer([task_out(row) for row in page.rows], page.revision, headers=headers)
+
+
+@blueprint.post("/tasks")
+@bearer
+@blueprint.arguments(TaskCreate())
+@blueprint.response(201, Task, headers=blueprint.headers("ETag", "Location"))
+def create_task(owner: str, fields: dict[str, Any]) -> Response:
+    """Create a task
+
+    Only the title is needed.
+    """
+    row = mutations.create_task(owner, fields)
+    return one(row, 201, {"Location": f"{request.path.rstrip('/')}/{row[0]}"})
+
+
+@blueprint.delete("/tasks")
+@bearer
+@blueprint.arguments(SweepQuery(), location="query")
+@blueprint.response(200, Deleted)
+def delete_tasks(owner: str, query: dict[str, Any]) -> Response:
+    """Move many tasks to the trash
+
+    All of them, or those that are completed.
+    """
+    return answer({"deleted": mutations.sweep_tasks(owner, completed=query["status"] == "completed")})
+
+
+@blueprint.get("/tasks/<id>")
+@bearer
+@blueprint.response(200, Task, headers=blueprint.headers("ETag"))
+def get_task(owner: str, id: str) -> Response:
+    """Read a task"""
+    row = queries.get_task(owner, task_id(id))
+    return not_modified(row[-1]) if row[-1] == if_none_match() else one(row)
+
+
+@blueprint.route("/tasks/<id>", methods=["PUT", "PATCH"])
+@bearer
+@blueprint.arguments(TaskUpdate())
+@blueprint.response(200, Task, headers=blueprint.headers("ETag"))
+def update_task(owner: str, fields: dict[str, Any], id: str) -> Response:
+    """Change a task
+
+    PUT and PATCH do the same: fields that are left out stay, an explicit `null` empties a field.
+    """
+    return one(mutations.update_task(owner, task_id(id), fields, if_match()))
+
+
+@blueprint.delete("/tasks/<id>")
+@bearer
+@blueprint.arguments(DeleteQuery(), location="query")
+@blueprint.response(200, Task, headers=blueprint.headers("ETag"))
+def delete_task(owner: str, query: dict[str, Any], id: str) -> Response:
+    """Move a task to the trash
+
+    From there it can be restored for 30 days. With `permanent=true` it is deleted for good.
+    """
+    delete = mutations.delete_task if query["permanent"] else mutations.trash_task
+    return one(delete(owner, task_id(id), if_match()))
+
+
+@blueprint.post("/tasks/<id>/restore")
+@bearer
+@blueprint.response(200, Task, headers=blueprint.headers("ETag"))
+def restore_task(owner: str, id: str) -> Response:
+    """Restore a task from the trash
+
+    A task that is not in the trash stays as it is.
+    """
+    return one(mutations.restore_task(owner, task_id(id), if_match()))
+
+
+@blueprint.patch("/tasks/<id>/complete")
+@bearer
+@blueprint.arguments(Completion(), required=False)
+@blueprint.response(200, Task, headers=blueprint.headers("ETag"))
+def complete_task(owner: str, fields: dict[str, Any], id: str) -> Response:
+    """Complete a task, or open it again
+
+    Without a body the task is toggled; with `completed` it is set, which is safe to repeat.
+    """
+    return one(mutations.complete_task(owner, task_id(id), fields.get("completed"), if_match()))
+
+
+def one(row: Row, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return answer(task_out(row), row[-1], status, headers)
+
+
+def task_id(text: str) -> str:
+    """The id in an address. Raises NotFound for what can't be one."""
+    if not UUID.fullmatch(text):
+        raise NotFound("There is no task with this id.")
+    return text
+
+
+def next_page(cursor: str) -> dict[str, str]:
+    """The Link header (RFC 8288) to the page that starts at `cursor`, all else as in this request."""
+    query = [(name, value) for name, value in request.args.items(multi=True) if name != "cursor"]
+    return {"Link": f'<{request.base_url}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'}
