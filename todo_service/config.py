@@ -78,15 +78,15 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
     url = env.str("BETTER_AUTH_URL", None, validate=optional(http_url))
     jwks_url = env.str("BETTER_AUTH_JWKS_URL", None, validate=optional(http_url))
     issuer = env.str("BETTER_AUTH_ISSUER", None)
-    audience: tuple[str, ...] = tuple(env.list("BETTER_AUTH_AUDIENCE", []))
+    audience: tuple[str, ...] = listed(env, "BETTER_AUTH_AUDIENCE", [])
     secret = env.str("BETTER_AUTH_SECRET", None, validate=optional(strong))
-    rotated: list[str] = env.list("BETTER_AUTH_SECRETS", [], validate=versioned)
+    rotated = listed(env, "BETTER_AUTH_SECRETS", [], validate=versioned)
     settings: dict[str, Any] = dict(
-        user_id_claims=tuple(env.list("JWT_USER_ID_CLAIMS", ["sub", "user_id", "id"], validate=Length(min=1))),
+        user_id_claims=listed(env, "JWT_USER_ID_CLAIMS", ["sub", "user_id", "id"], validate=Length(min=1)),
         leeway=env.int("JWT_LEEWAY_SECONDS", 5, validate=Range(0, 60)),
         database_url=database_url(env),
         pool_size=env.int("DB_POOL_SIZE", threads, validate=Range(1, 64)),
-        cors_origins=tuple(env.list("CORS_ORIGINS", ["http://localhost:3000"], validate=origins)),
+        cors_origins=listed(env, "CORS_ORIGINS", ["http://localhost:3000"], validate=origins),
         rate_limit=env.str("RATELIMIT_DEFAULT", "300/minute", validate=rate),
         rate_limit_storage=env.str("RATELIMIT_STORAGE_URI", "memory://", validate=storage),
         metrics_token=env.str("METRICS_TOKEN", None, validate=optional(Length(min=16))),
@@ -96,7 +96,7 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
         threads=threads,
         host=env.str("HOST", "127.0.0.1"),
         port=env.int("PORT", 8000, validate=Range(1, 65535)),
-        trusted_hosts=tuple(env.list("TRUSTED_HOSTS", [])),
+        trusted_hosts=listed(env, "TRUSTED_HOSTS", []),
         forwarded_allow_ips=env.str("FORWARDED_ALLOW_IPS", "127.0.0.1,::1"),
     )
     names = frozenset(env.dump())
@@ -126,6 +126,13 @@ def database_url(env: Env) -> str | None:
     neon: str | None = env.str("NEON_DB_URL", None, validate=optional(postgresql))
     chosen = url or neon
     return re.sub(r"^postgres(ql)?(\+psycopg2)?://", "postgresql://", chosen) if chosen else None
+
+
+def listed(
+    env: Env, name: str, default: list[str], validate: Callable[[list[str]], Any] | None = None
+) -> tuple[str, ...]:
+    """A comma-separated setting; blanks around the commas don't count."""
+    return tuple(env.list(name, default, subcast=str.strip, validate=validate) or ())
 
 
 def origin_of(url: str | None) -> str | None:

@@ -9,6 +9,7 @@
     ├── PreconditionFailed  412  If-Match names another version
     ├── UnsupportedMedia    415  not JSON
     ├── Invalid             422  a field or parameter with a bad value; carries `errors`
+    ├── TooManyRequests     429  over the rate limit; carries Retry-After
     └── Unavailable         503  the database or the key server cannot be reached; carries Retry-After
 
 Modules raise these and know nothing of HTTP responses; HTTPExceptions of Flask and Werkzeug (405, 413, …) leave by the
@@ -97,6 +98,15 @@ class Invalid(Problem):
         super().__init__(f"{field}: {message}{more}", errors=errors)
 
 
+class TooManyRequests(Problem):
+    """Over the rate limit; `retry_after` in whole seconds."""
+
+    status, code = 429, "rate-limited"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
 class Unavailable(Problem):
     status, code = 503, "unavailable"
 
@@ -113,6 +123,7 @@ def register(app: Flask) -> None:
 
 def render(problem: Problem) -> Response:
     """The one way out: RFC 9457 members, and `message` for clients that read that name instead of `detail`."""
+    g.failure = problem.code
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
@@ -151,5 +162,5 @@ HTTP_DETAILS = {
 
 def from_unexpected(error: Exception) -> Response:
     """A bug: the log gets all of it, the client gets none of it."""
-    log.exception("unhandled exception", exc_info=error)
+    log.error("unhandled exception", exc_info=error, extra={"request_id": g.get("request_id")})
     return render(Problem(HTTP_DETAILS[500]))

@@ -43,7 +43,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from .db import Query, Row, database
 from .errors import QuotaExceeded
 from .models import PRIORITIES, QUOTA, owners, tasks, tombstones
-from .queries import LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, get_task, in_trash
+from .queries import LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, find_task, in_trash
 
 Conditions = tuple[ColumnElement[bool], ...]
 Versions = list[int] | None
@@ -292,8 +292,8 @@ def sweep_tasks(owner: str, completed: bool) -> int:
 
 def unchanged_task(owner: str, id: str, versions: Versions) -> Row:
     """The task, where a request turned out to change nothing; its If-Match holds all the same."""
-    row = get_task(owner, id)
-    return _only(owner, id, versions, [row] if versions is None or row[VERSION] in versions else [])
+    rows = find_task(owner, id)
+    return _only(owner, id, versions, [row for row in rows if versions is None or row[VERSION] in versions])
 
 
 def _only(owner: str, id: str, versions: Versions, rows: list[Row]) -> Row:

@@ -46,13 +46,21 @@ def decode(listing: str, kind: type, cursor: str) -> Place:
 
 
 def _key(kind: type, value: Any) -> Key:
+    """`value` as a key of type `kind`, if it is one that the database could have held. Raises ValueError, TypeError."""
     key: Key = value
     if key is None:
         return None
     if kind is datetime:
-        return datetime.fromisoformat(value)
-    if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)) or value in range(1 << 15, 1):
-        raise ValueError
+        key = datetime.fromisoformat(value)
+        known = key.tzinfo is not None
+    elif isinstance(key, str):
+        known = kind is str and "\0" not in key
+    elif isinstance(key, float):
+        known = kind is float and math.isfinite(key)
+    else:
+        known = kind is int and type(key) is int and 0 < key < 1 << 15
+    if not known:
+        raise ValueError(value)
     return key
 
 

@@ -129,10 +129,8 @@ def _list_query(listing: Listing, after_key: bool | None) -> Query:
 
 
 def _behind(listing: Listing, after_key: bool) -> ColumnElement[bool]:
-    column, kind, nullable = SORTS[listing.sort]
+    column, _, nullable = SORTS[listing.sort]
     value: ColumnElement[Any] = bindparam("key", type_=column.type)
-    if kind is datetime:
-        value = func.timezone("UTC", bindparam("key"))
     id = bindparam("id", type_=Uuid(as_uuid=False))
     behind_id = tasks.c.id < id if listing.descending else tasks.c.id > id
     if not after_key:
@@ -147,10 +145,15 @@ GET = Query(select(*TASK).where(MINE, THIS, LIVE))
 
 def get_task(owner: str, id: str) -> Row:
     """One task. Raises NotFound, or Forbidden when it is another user's."""
-    rows = database().read(owner, GET, id=id)
+    rows = find_task(owner, id)
     if not rows:
         raise absence(owner, id)
     return rows[0]
+
+
+def find_task(owner: str, id: str) -> list[Row]:
+    """The task, if it is there and live."""
+    return database().read(owner, GET, id=id)
 
 
 WHOSE = Query(

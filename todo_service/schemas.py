@@ -5,7 +5,6 @@ is better refused than stored. What a client may not set is `dump_only`: ignored
 asks for strictness (`parsing.py`). `task_out` is the fast way out; a test holds it equal to dumping with TaskSchema.
 """
 
-import math
 import re
 from datetime import UTC, date, datetime
 from typing import Any
@@ -49,15 +48,12 @@ class StrictBoolean(fields.Boolean):
 
 
 class Number(fields.Float):
-    """A JSON number, no string and no boolean, that is finite and leaves room to count on from."""
+    """A JSON number, no string and no boolean, that leaves room to count on from."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValidationError("Must be a number.")
-        return float(value) if abs(value) <= MAX_POSITION else self._too_large()
-
-    def _too_large(self) -> float:
-        raise ValidationError(f"Must lie between {-MAX_POSITION:.0f} and {MAX_POSITION:.0f}.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_POSITION:
+            raise ValidationError(f"Must be a number between {-MAX_POSITION:.0f} and {MAX_POSITION:.0f}.")
+        return float(value)
 
 
 class Priority(fields.String):
@@ -188,16 +184,27 @@ class Task(ma.Schema):
     id = fields.UUID(required=True, metadata={"description": "Made by the service (UUIDv7).", "example": ID})
     user_id = fields.String(required=True, metadata={"description": "Whose task it is.", "example": "t7ELSW0lEp39uxq5"})
     title = fields.String(required=True, validate=Length(1, MAX_TITLE), metadata={"example": "Buy milk"})
-    description = fields.String(required=True, allow_none=True, validate=Length(max=MAX_DESCRIPTION))
-    completed = fields.Boolean(required=True)
-    completed_at = Time(required=True, allow_none=True, metadata={"description": "When it was completed."})
+    description = fields.String(
+        required=True, allow_none=True, validate=Length(max=MAX_DESCRIPTION), metadata={"example": "Oat, not almond"}
+    )
+    completed = fields.Boolean(required=True, metadata={"example": False})
+    completed_at = Time(
+        required=True, allow_none=True, metadata={"description": "When it was completed.", "example": None}
+    )
     priority = fields.String(required=True, validate=OneOf(PRIORITIES), metadata={"example": "medium"})
-    due_date = Due(required=True, metadata=DUE_TYPE | {"description": "In the form given: a day, or a moment in UTC."})
+    due_date = Due(
+        required=True,
+        allow_none=True,
+        metadata=DUE_TYPE
+        | {"description": "In the form given: a day, or a moment in UTC.", "example": "2026-12-31T17:00:00Z"},
+    )
     tags = fields.List(fields.String(), required=True, metadata={"example": ["shopping", "home"]})
     position = fields.Float(required=True, metadata={"description": "Place in the manual order.", "example": 7})
-    created_at = Time(required=True)
-    updated_at = Time(required=True)
-    deleted_at = Time(required=True, allow_none=True, metadata={"description": "When it was moved to the trash."})
+    created_at = Time(required=True, metadata={"example": "2025-07-02T05:38:05.743000Z"})
+    updated_at = Time(required=True, metadata={"example": "2025-07-03T17:20:00Z"})
+    deleted_at = Time(
+        required=True, allow_none=True, metadata={"description": "When it was moved to the trash.", "example": None}
+    )
     version = fields.Integer(
         required=True, metadata={"description": "Grows with every change; in quotes, the ETag.", "example": 17}
     )
@@ -252,7 +259,9 @@ class ProblemDetails(ma.Schema):
     message = fields.String(required=True, metadata={"description": "The same as `detail`."})
     code = fields.String(required=True, metadata={"description": "Stable, kebab-case.", "example": "invalid"})
     errors = fields.List(fields.Nested(FieldError), required=True, metadata={"description": "One for each bad field."})
-    request_id = fields.String(required=True, allow_none=True, metadata={"description": "Finds it in the log."})
+    request_id = fields.String(
+        required=True, allow_none=True, metadata={"description": "Finds it in the log.", "example": ID}
+    )
 
 
 # Other spellings of a sort key that clients send: name -> sort key and, where the name says it, the order.
@@ -275,6 +284,15 @@ class QueryFlag(fields.Boolean):
         super().__init__(truthy={"true", "1"}, falsy={"false", "0"}, **kwargs)
 
 
+class QueryInteger(fields.Integer):
+    """Plain ASCII digits; marshmallow would take `1_0` and digits of other scripts."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if not isinstance(value, str) or not re.fullmatch(r"\d{1,9}", value, flags=re.ASCII):
+            raise ValidationError("Not a valid integer.")
+        return int(value)
+
+
 class ListQuery(ma.Schema):
     status = fields.String(
         validate=OneOf(["all", "pending", "completed"]), metadata={"description": "Which tasks; `all` by default."}
@@ -287,7 +305,7 @@ class ListQuery(ma.Schema):
         validate=OneOf(["asc", "desc"]),
         metadata={"description": "By default times of creation and change and priorities go down, the others up."},
     )
-    limit = fields.Integer(
+    limit = QueryInteger(
         load_default=1000, validate=Range(1, 1000), metadata={"description": "How many tasks a page has at most."}
     )
     cursor = fields.String(metadata={"description": "Where the page starts: taken from the `Link` header."})

@@ -1,0 +1,132 @@
+"""If-Match and If-None-Match on one task (RFC 9110, section 13.1), also when many try at once."""
+
+import threading
+from collections import Counter
+
+import pytest
+
+from tests.conftest import User, assert_problem
+
+
+def test_read_is_revalidated(alice: User) -> None:
+    task = alice.create()
+    path, etag = f"/api/tasks/{task['id']}", f'"{task["version"]}"'
+    first = alice.get(path)
+    assert first.headers["ETag"] == etag
+    assert first.headers["Cache-Control"] == "private, no-cache"
+    again = alice.get(path, headers={"If-None-Match": etag})
+    assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", etag)
+    alice.patch(path, json={"title": "x"})
+    assert alice.get(path, headers={"If-None-Match": etag}).status_code == 200
+
+
+CHANGES = [("PUT", ""), ("PATCH", ""), ("PATCH", "/complete"), ("DELETE", ""), ("DELETE", "?permanent=true")]
+
+
+@pytest.mark.parametrize(("method", "suffix"), CHANGES)
+@pytest.mark.parametrize(
+    ("tag", "holds"),
+    [
+        ('"{version}"', True),
+        ('"999", "{version}"', True),
+        ("*", True),
+        ('"999"', False),
+        ('W/"{version}"', False),
+        ('"x"', False),
+        ('"0{version}x"', False),
+        ('"99999999999999999999999"', False),
+    ],
+)
+def test_change_of_a_version(alice: User, method: str, suffix: str, tag: str, holds: bool) -> None:
+    task = alice.create()
+    path = f"/api/tasks/{task['id']}"
+    headers = {"If-Match": tag.format(version=task["version"])}
+    response = alice.request(method, path + suffix, json={"title": "changed", "completed": True}, headers=headers)
+    if holds:
+        assert response.status_code == 200
+    else:
+        assert '"1"' in assert_problem(response, 412, "precondition-failed")["detail"]
+        assert alice.get("/api/tasks").json == [task]
+        assert alice.get("/api/tasks").headers["ETag"] == '"1"'
+
+
+def test_change_that_changes_nothing_still_minds_the_condition(alice: User) -> None:
+    path = f"/api/tasks/{alice.create(completed=True)['id']}"
+    stale = {"If-Match": '"7"'}
+    assert_problem(alice.patch(path, json={}, headers=stale), 412)
+    assert_problem(alice.patch(f"{path}/complete", json={"completed": True}, headers=stale), 412)
+    assert_problem(alice.post(f"{path}/restore", headers=stale), 412)
+
+
+def test_restore_of_a_version(alice: User) -> None:
+    path = f"/api/tasks/{alice.create()['id']}"
+    version = alice.delete(path).json["version"]
+    assert_problem(alice.post(f"{path}/restore", headers={"If-Match": '"1"'}), 412)
+    assert alice.post(f"{path}/restore", headers={"If-Match": f'"{version}"'}).status_code == 200
+
+
+def test_condition_on_what_is_not_there(alice: User, bob: User) -> None:
+    task = alice.create()
+    anything = {"If-Match": "*"}
+    assert_problem(bob.patch(f"/api/tasks/{task['id']}", json={"title": "x"}, headers=anything), 403)
+    alice.delete(f"/api/tasks/{task['id']}")
+    assert_problem(alice.patch(f"/api/tasks/{task['id']}", json={"title": "x"}, headers=anything), 404)
+
+
+def at_once(count: int, work: object) -> None:
+    """Call `work` with 0…count-1 in threads that start together."""
+    barrier = threading.Barrier(count)
+
+    def run(number: int) -> None:
+        barrier.wait()
+        work(number)  # type: ignore[operator]
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_of_twenty_changes_of_one_version_one_wins(alice: User) -> None:
+    task = alice.create()
+    statuses: Counter[int] = Counter()
+
+    def change(number: int) -> None:
+        user = User(alice.id, alice.client.application.test_client(), alice.token)
+        response = user.patch(f"/api/tasks/{task['id']}", json={"title": f"{number}"}, headers={"If-Match": '"1"'})
+        statuses[response.status_code] += 1
+
+    at_once(20, change)
+    assert statuses == {200: 1, 412: 19}
+    assert alice.get(f"/api/tasks/{task['id']}").json["version"] == 2
+
+
+def test_every_toggle_counts(alice: User) -> None:
+    path = f"/api/tasks/{alice.create()['id']}"
+    versions: list[int] = []
+
+    def toggle(_number: int) -> None:
+        user = User(alice.id, alice.client.application.test_client(), alice.token)
+        versions.extend(user.patch(f"{path}/complete").json["version"] for _ in range(10))
+
+    at_once(8, toggle)
+    assert sorted(versions) == list(range(2, 82))
+    assert alice.get(path).json["completed"] is False
+
+
+def test_a_change_does_not_bring_back_what_is_being_deleted(alice: User) -> None:
+    for _ in range(10):
+        path = f"/api/tasks/{alice.create()['id']}"
+        statuses: list[int] = []
+
+        def race(number: int, path: str = path, statuses: list[int] = statuses) -> None:
+            user = User(alice.id, alice.client.application.test_client(), alice.token)
+            if number:
+                statuses.append(user.patch(path, json={"title": "x"}).status_code)
+            else:
+                statuses.append(user.delete(f"{path}?permanent=true").status_code)
+
+        at_once(4, race)
+        assert set(statuses) <= {200, 404}
+        assert alice.titles() == alice.titles("?deleted=true") == []

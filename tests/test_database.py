@@ -1,0 +1,171 @@
+"""The schema and the way to it: migrations, two at once; connections that die; a database that can't be reached."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import psycopg2
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from tests.conftest import User, assert_problem, run_sql, settings_for, user_of
+from tests.live import free_port
+from tests.wire import Wire
+from todo_service import cli, create_app, db
+from todo_service.models import metadata
+
+
+def test_migrations_make_what_the_models_say(database_url: str) -> None:
+    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg2://", 1))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_user_id_leads_every_index_but_one(database_url: str) -> None:
+    """The one that doesn't tells another user's task (403) from none (404), and is not unique."""
+    indexes = run_sql(
+        database_url,
+        """SELECT c.relname, a.attname, i.indisunique FROM pg_index i
+           JOIN pg_class c ON c.oid = i.indexrelid
+           JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+           WHERE c.relnamespace = 'public'::regnamespace AND c.relname NOT LIKE 'alembic%%'""",
+        {},
+    )
+    assert len(indexes) >= 7
+    assert [(name, unique) for name, column, unique in indexes if column != "user_id"] == [("tasks_by_id", False)]
+
+
+def test_migrating_twice_at_once_applies_each_migration_once(make_database: Callable[[], str]) -> None:
+    url = make_database()
+    problems: list[BaseException] = []
+
+    def migrate() -> None:
+        try:
+            cli.upgrade(url)
+        except BaseException as problem:
+            problems.append(problem)
+
+    # alembic keeps its context in a module, so the two need processes of their own.
+    import multiprocessing
+
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=cli.upgrade, args=(url,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len(run_sql(url, "SELECT version_num FROM alembic_version")) == 1
+    assert user_of(create_app(settings_for(url)), "alice").create()["version"] == 1
+    migrate()
+    assert problems == []
+
+
+def kill_backends(url: str) -> int:
+    sql = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE application_name = 'todo_service' AND datname = current_database() AND pid <> pg_backend_pid()"""
+    count: int = run_sql(url, sql)[0][0]
+    return count
+
+
+def test_a_read_survives_the_death_of_its_connection(database_url: str) -> None:
+    with Wire(database_url) as wire:
+        user = user_of(create_app(settings_for(wire.dsn(), pool_size=1)), "carol")
+        task = user.create()
+        wire.cut()
+        assert user.get("/api/tasks").json == [task]
+
+
+def test_a_write_on_a_dead_connection_says_so_and_can_be_repeated(database_url: str) -> None:
+    with Wire(database_url) as wire:
+        user = user_of(create_app(settings_for(wire.dsn(), pool_size=1)), "carol")
+        user.create("one")
+        wire.cut()
+        response = user.post("/api/tasks", json={"title": "two"})
+        assert_problem(response, 503, "unavailable")
+        assert response.headers["Retry-After"] == "2"
+        user.create("two")
+        assert user.titles() == ["two", "one"]
+
+
+def test_an_idle_connection_is_tried_before_it_is_used(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "IDLE", 0)
+    with Wire(database_url) as wire:
+        user = user_of(create_app(settings_for(wire.dsn(), pool_size=1)), "carol")
+        user.create("one")
+        wire.cut()
+        assert user.post("/api/tasks", json={"title": "two"}).status_code == 201
+
+
+def test_a_database_that_refuses(app: object) -> None:
+    broken = create_app(settings_for(f"postgresql://127.0.0.1:{free_port()}/nothing"))
+    user = user_of(broken, "carol")
+    for method, path in (("GET", "/api/tasks"), ("POST", "/api/tasks"), ("GET", "/health/ready")):
+        response = user.request(method, path, json={"title": "x"})
+        assert "127.0.0.1" not in assert_problem(response, 503, "unavailable")["detail"]
+        assert response.headers["Retry-After"] == "2"
+    assert user.get("/health/live").status_code == 200
+    # Nobody without a valid token gets as far as the database.
+    assert_problem(broken.test_client().get("/api/tasks"), 401)
+
+
+def test_a_full_pool(alice: User, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "CHECKOUT", 0.2)
+    app = create_app(settings_for(database_url, pool_size=1))
+    user = user_of(app, "carol")
+    with app.app_context():
+        held = app.extensions["database"].pool.connect()
+        assert_problem(user.get("/api/tasks"), 503)
+        held.close()
+    assert user.get("/api/tasks").status_code == 200
+
+
+def test_a_lock_that_is_held(alice: User, database_url: str) -> None:
+    """Given up after the lock deadline, and nothing has changed."""
+    task = alice.create()
+    holder = psycopg2.connect(database_url)
+    with holder.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM owners WHERE user_id = %s FOR UPDATE", (alice.id,))
+        began = time.monotonic()
+        response = alice.patch(f"/api/tasks/{task['id']}", json={"title": "x"})
+        assert time.monotonic() - began < 15
+    assert_problem(response, 503)
+    holder.rollback()
+    holder.close()
+    assert alice.get("/api/tasks").json == [task]
+
+
+def test_a_statement_that_takes_too_long(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Wire(database_url) as wire:
+        user = user_of(create_app(settings_for(wire.dsn())), "carol")
+        wire.rewrite = lambda sql: sql.replace("SELECT owner.revision", "SELECT pg_sleep(60), owner.revision")
+        assert_problem(user.get("/api/tasks"), 503)
+
+
+def test_a_database_that_takes_no_changes(database_url: str) -> None:
+    with Wire(database_url) as wire:
+        user = user_of(create_app(settings_for(wire.dsn())), "carol")
+        user.create()
+        wire.rewrite = lambda sql: sql.replace("SET LOCAL ROLE", "SET LOCAL transaction_read_only = on; SET LOCAL ROLE")
+        assert user.get("/api/tasks").status_code == 200
+        assert "no changes" in assert_problem(user.post("/api/tasks", json={"title": "x"}), 503)["detail"]
+
+
+def test_threads_do_not_share_connections(alice: User) -> None:
+    """More threads than connections: they wait for one another, none fails."""
+    statuses: list[int] = []
+
+    def work() -> None:
+        user = User(alice.id, alice.client.application.test_client(), alice.token)
+        statuses.extend(user.get("/api/tasks").status_code for _ in range(20))
+
+    threads = [threading.Thread(target=work) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 240

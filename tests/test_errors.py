@@ -1,0 +1,162 @@
+"""Every failure is a problem (RFC 9457): the same members, the headers that belong to it, nothing of the inside."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.conftest import ORIGIN, User, assert_problem, settings_for, user_of
+from todo_service import create_app
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b"", 400),
+        (b'{"title": "x"} trailing', 400),
+        (b"{'title': 'x'}", 400),
+        (b'{"title": "x",}', 400),
+        ('{"title": "x"}'.encode("utf-16"), 400),
+        (b'{"title": "\xff"}', 400),
+        (b'\xef\xbb\xbf{"title": "x"}', 400),
+        (b'{"title": "x", "title": "y"}', 400),
+        (b'{"title": "x", "other": {"a": 1, "a": 2}}', 400),
+        (b'{"title": "x", "deep": ' + b"[" * 32 + b"]" * 32 + b"}", 400),
+        (b"[" * 200_000, 400),
+        (b"[" * 200_000 + b"]" * 200_000, 400),
+        (b"null", 422),
+        (b"[]", 422),
+        (b'"title"', 422),
+        (b"17", 422),
+        (b'{"title": ' + b"1" * 5000 + b"}", 422),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_body_that_is_no_object(alice: User, body: bytes, status: int, method: str) -> None:
+    path = "/api/tasks" if method == "POST" else f"/api/tasks/{alice.create()['id']}"
+    before = alice.get("/api/tasks").json
+    assert_problem(alice.request(method, path, data=body, headers=JSON), status)
+    assert alice.get("/api/tasks").json == before
+
+
+def test_depth_up_to_the_limit_is_fine(alice: User) -> None:
+    body = b'{"title": "x", "deep": ' + b"[" * 31 + b"]" * 31 + b"}"
+    assert alice.post("/api/tasks", data=body, headers=JSON).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "multipart/form-data; boundary=x"},
+        JSON | {"Content-Encoding": "gzip"},
+    ],
+)
+@pytest.mark.parametrize("suffix", ["", "/complete"])
+def test_body_that_is_not_json(alice: User, headers: dict[str, str], suffix: str) -> None:
+    path = f"/api/tasks/{alice.create()['id']}{suffix}"
+    assert_problem(alice.patch(path, data=b'{"completed": true}', headers=headers), 415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize(
+    "type", ["application/json; charset=utf-8", "application/merge-patch+json", "APPLICATION/JSON"]
+)
+def test_other_names_of_json(alice: User, type: str) -> None:
+    path = f"/api/tasks/{alice.create()['id']}"
+    assert alice.patch(path, data=b'{"title": "x"}', headers={"Content-Type": type}).status_code == 200
+
+
+def test_body_too_large(alice: User) -> None:
+    body = json.dumps({"title": "x", "padding": "p" * 1024 * 1024})
+    assert_problem(alice.post("/api/tasks", data=body, headers=JSON), 413)
+    assert alice.titles() == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/api", "/api/nothing", "/api//tasks", "/health", "/api/tasks/a/b", "/admin.php"]
+)
+def test_unknown_address(client: FlaskClient, path: str) -> None:
+    assert "/api/docs" in assert_problem(client.get(path), 404, "not-found")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/api/tasks", {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}),
+        ("TRACE", "/api/tasks", {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}),
+        ("POST", "/api/tasks/x", {"GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"}),
+        ("GET", "/api/tasks/x/complete", {"PATCH", "OPTIONS"}),
+        ("DELETE", "/health/live", {"GET", "HEAD", "OPTIONS"}),
+    ],
+)
+def test_method_that_is_not_taken(client: FlaskClient, method: str, path: str, allowed: set[str]) -> None:
+    response = client.open(path, method=method)
+    assert_problem(response, 405, "method-not-allowed")
+    assert set(response.allow) == allowed
+
+
+def test_errors_carry_cors_headers(client: FlaskClient) -> None:
+    for path in ("/api/tasks", "/api/nothing"):
+        response = client.get(path, headers={"Origin": ORIGIN})
+        assert response.status_code >= 400
+        assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+        assert response.headers["Access-Control-Allow-Credentials"] == "true"
+        assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_unlisted_host(database_url: str) -> None:
+    app = create_app(settings_for(database_url, trusted_hosts=("api.example.com",)))
+    client = app.test_client()
+    assert client.get("/health/live", headers={"Host": "api.example.com"}).status_code == 200
+    assert_problem(client.get("/health/live", headers={"Host": "evil.example"}), 400)
+
+
+def test_a_bug_tells_the_log_everything_and_the_client_nothing(
+    database_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(settings_for(database_url))
+    monkeypatch.setattr(logging.getLogger("todo_service"), "propagate", True)
+    alice = user_of(app, "alice")
+
+    @app.get("/broken")
+    def broken() -> Any:
+        raise RuntimeError("secret detail")
+
+    response = alice.get("/broken")
+    problem = assert_problem(response, 500, "internal-error")
+    assert "secret detail" not in response.text
+    assert "Traceback" not in response.text
+    assert "secret detail" in caplog.text
+    assert problem["request_id"] in caplog.text
+
+
+def test_nothing_of_the_driver_gets_out(app: Flask, alice: User, database_url: str) -> None:
+    """A statement that fails in the database for a reason nobody foresaw."""
+    from tests.wire import Wire
+
+    with Wire(database_url) as wire:
+        user = user_of(create_app(settings_for(wire.dsn())), "carol")
+        wire.rewrite = lambda sql: sql.replace("FROM tasks", "FROM no_such_table")
+        response = user.get("/api/tasks")
+    assert_problem(response, 500)
+    for word in ("psycopg2", "no_such_table", "SELECT", "relation", "File"):
+        assert word not in response.text
+
+
+@pytest.mark.parametrize("given", ["abc-123", "a" * 128, "0197c9a4.6d2f:7c3e_9b41"])
+def test_the_clients_request_id_is_kept(client: FlaskClient, given: str) -> None:
+    assert client.get("/api/tasks", headers={"X-Request-ID": given}).json is not None
+    assert client.get("/health/live", headers={"X-Request-ID": given}).headers["X-Request-ID"] == given
+
+
+@pytest.mark.parametrize("given", ["", "a" * 129, "a b", "\x1b[31m", "é", "a;b"])
+def test_a_harmful_request_id_is_replaced(client: FlaskClient, given: str) -> None:
+    assert client.get("/health/live", headers={"X-Request-ID": given}).headers["X-Request-ID"] != given

@@ -1,0 +1,313 @@
+"""Nobody gets at another user's tasks: every operation of the document, by everybody, and both walls on their own.
+
+The matrix is made from the OpenAPI document: a new route fails here until CASES has a row for it.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from tests.conftest import SECRET, User, assert_problem, run_sql, settings_for, token, user_of
+from tests.wire import Wire
+from todo_service import create_app
+
+# (method, path) -> body. An operation on one task is for the owner's task, one on many for the caller's own.
+CASES: dict[tuple[str, str], dict[str, Any] | None] = {
+    ("get", "/api/tasks"): None,
+    ("post", "/api/tasks"): {"title": "x"},
+    ("delete", "/api/tasks"): None,
+    ("get", "/api/tasks/{id}"): None,
+    ("put", "/api/tasks/{id}"): {"title": "x"},
+    ("patch", "/api/tasks/{id}"): {"title": "x"},
+    ("delete", "/api/tasks/{id}"): None,
+    ("post", "/api/tasks/{id}/restore"): None,
+    ("patch", "/api/tasks/{id}/complete"): {"completed": True},
+}
+QUERIES = {("delete", "/api/tasks"): "?status=all"}
+CREATED = {("post", "/api/tasks")}
+PUBLIC = {"docs.openapi", "docs.page", "docs.start", "docs.asset", "health.live", "health.ready", "metrics.metrics"}
+
+
+def operations(app: Flask) -> set[tuple[str, str]]:
+    document: Any = app.test_client().get("/api/openapi.json").json
+    return {(method, path) for path, item in document["paths"].items() for method in item if method != "parameters"}
+
+
+def test_every_operation_has_its_row(app: Flask) -> None:
+    assert operations(app) == set(CASES)
+
+
+def ask(user: User, case: tuple[str, str], id: str, family: str = "/api/tasks") -> Any:
+    method, path = case
+    path = path.replace("/api/tasks", family).replace("{id}", id) + QUERIES.get(case, "")
+    return user.request(method.upper(), path, json=CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES, ids=" ".join)
+class TestMatrix:
+    """Owner 2xx, other 403, anonymous 401, absent 404; in both families of routes."""
+
+    def test_owner(self, alice: User, case: tuple[str, str]) -> None:
+        for family in ("/api/tasks", f"/api/{alice.id}/tasks"):
+            assert ask(alice, case, alice.create()["id"], family).status_code == (201 if case in CREATED else 200)
+
+    def test_other(self, alice: User, bob: User, case: tuple[str, str]) -> None:
+        task = alice.create()
+        response = ask(bob, case, task["id"])
+        if "{id}" in case[1]:
+            assert_problem(response, 403, "forbidden")
+        assert task["id"] not in response.text
+        assert alice.get("/api/tasks").json == [task]
+        assert alice.get("/api/tasks").headers["ETag"] == '"1"'
+
+    def test_other_in_the_owners_path(self, alice: User, bob: User, case: tuple[str, str]) -> None:
+        task = alice.create()
+        for family in (f"/api/{alice.id}/tasks", "/api/nobody-knows/tasks", f"/api/{bob.id.upper()}/tasks"):
+            assert_problem(ask(bob, case, task["id"], family), 403, "forbidden")
+        assert alice.get("/api/tasks").json == [task]
+
+    def test_anonymous(self, alice: User, case: tuple[str, str]) -> None:
+        task = alice.create()
+        anonymous = User("nobody", alice.client, "")
+        method, path = case
+        for family in ("/api/tasks", f"/api/{alice.id}/tasks"):
+            url = path.replace("/api/tasks", family).replace("{id}", task["id"]) + QUERIES.get(case, "")
+            response = anonymous.client.open(url, method=method.upper(), json=CASES[case])
+            assert_problem(response, 401, "unauthorized")
+            assert response.headers["WWW-Authenticate"] == "Bearer"
+        assert alice.get("/api/tasks").json == [task]
+
+    def test_absent(self, alice: User, case: tuple[str, str]) -> None:
+        if "{id}" not in case[1]:
+            response = ask(alice, case, "")
+            assert response.status_code == (201 if case in CREATED else 200)
+            return
+        assert_problem(ask(alice, case, "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"), 404, "not-found")
+
+
+def test_access_is_declared(app: Flask) -> None:
+    """A route outside the public list answers 401 without a token, whatever it is."""
+    client = app.test_client()
+    checked = 0
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint in PUBLIC:
+            continue
+        url = rule.rule.replace("<user_id>", "alice").replace("<id>", "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10")
+        for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
+            assert_problem(client.open(url, method=method), 401)
+            checked += 1
+    assert checked == 2 * len(CASES)
+
+
+@pytest.mark.parametrize(
+    "request_options",
+    [
+        {"query_string": {"user_id": "{alice}"}},
+        {"headers": {"X-User-Id": "{alice}"}},
+        {"headers": {"X-HTTP-Method-Override": "DELETE"}},
+        {"query_string": {"_method": "DELETE"}},
+        {"headers": {"Cookie": "better-auth.session_token={alice}"}},
+    ],
+)
+def test_nothing_but_the_token_names_the_user(
+    alice: User, bob: User, request_options: dict[str, dict[str, str]]
+) -> None:
+    task = alice.create("Alice's")
+    options = {
+        kind: {name: value.format(alice=alice.id) for name, value in values.items()}
+        for kind, values in request_options.items()
+    }
+    assert bob.get("/api/tasks", **options).json == []
+    assert_problem(bob.get(f"/api/tasks/{task['id']}", **options), 403)
+    assert bob.post("/api/tasks", json={"title": "x", "user_id": alice.id}, **options).json["user_id"] == bob.id
+    assert alice.get("/api/tasks").json == [task]
+
+
+def test_the_same_id_for_two_users_is_two_tasks(alice: User, bob: User, database_url: str) -> None:
+    task = alice.create("Alice's")
+    copy = """INSERT INTO tasks (user_id, id, title, title_key, position, version)
+              VALUES (%(bob)s, %(id)s, 'Bob''s', 'bob''s', 1, 1)"""
+    run_sql(database_url, copy, {"bob": bob.id, "id": task["id"]})
+    path = f"/api/tasks/{task['id']}"
+    run_sql(database_url, "INSERT INTO owners (user_id, revision) VALUES (%(bob)s, 1)", {"bob": bob.id})
+    assert bob.patch(path, json={"title": "Bob's still"}).json["title"] == "Bob's still"
+    assert alice.get(path).json == task
+    assert bob.delete(f"{path}?permanent=true").status_code == 200
+    assert alice.get(path).json == task
+
+
+# --- The two walls ---
+
+
+@pytest.fixture
+def wire(database_url: str) -> Iterator[Wire]:
+    """Between an app and its database: sees and rewrites every message."""
+    with Wire(database_url) as wire:
+        yield wire
+
+
+def without_owner_filter(sql: str) -> str:
+    """The first wall pulled down: no condition on the owner is left, only what row-level security adds."""
+    scope, _, statement = sql.rpartition("SET LOCAL app.user_id")
+    owner, _, statement = statement.partition(";")
+    for column in ("tasks.user_id", "owners.user_id", "tombstones.user_id"):
+        statement = statement.replace(f"{column} ={owner.partition('=')[2]}", "true")
+    return f"{scope}SET LOCAL app.user_id{owner};{statement}" if scope else sql
+
+
+def test_the_second_wall_holds_alone(wire: Wire, alice: User) -> None:
+    """Row-level security shows nothing foreign to queries without an owner filter, and changes nothing foreign."""
+    app = create_app(settings_for(wire.dsn()))
+    mallory = user_of(app, "mallory")
+    theirs = alice.create("Alice's", completed=True)
+    own = mallory.create("Mallory's", completed=True)
+    wire.rewrite = without_owner_filter
+    wire.reset()
+    assert mallory.titles() == ["Mallory's"]
+    sent = without_owner_filter(wire.queries[-1])
+    assert f"'{mallory.id}'" in wire.queries[-1].partition("app.user_id")[2].partition(";")[2]
+    assert mallory.id not in sent.partition("app.user_id")[2].partition(";")[2]
+    for method, suffix, body in (
+        ("GET", "", None),
+        ("PATCH", "", {"title": "stolen"}),
+        ("PATCH", "/complete", None),
+        ("DELETE", "", None),
+        ("DELETE", "?permanent=true", None),
+        ("POST", "/restore", None),
+    ):
+        response = mallory.request(method, f"/api/tasks/{theirs['id']}{suffix}", json=body)
+        assert response.status_code in (403, 404), response.text
+    assert mallory.delete("/api/tasks?status=all").json == {"deleted": 1}
+    assert mallory.titles("?deleted=true") == ["Mallory's"]
+    assert mallory.post(f"/api/tasks/{own['id']}/restore").status_code == 200
+    assert alice.get("/api/tasks").json == [theirs]
+
+
+def test_the_second_wall_is_on_every_table(database_url: str) -> None:
+    tables = run_sql(
+        database_url,
+        """SELECT relname, relrowsecurity, (SELECT count(*) FROM pg_policy WHERE polrelid = pg_class.oid)
+           FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+           AND relname <> 'alembic_version'""",
+    )
+    assert {name for name, *_ in tables} >= {"owners", "tasks", "tombstones"}
+    assert all(enabled and policies == 1 for _, enabled, policies in tables)
+    role = run_sql(
+        database_url,
+        """SELECT rolcanlogin, rolbypassrls, rolsuper, rolcreaterole, rolcreatedb
+           FROM pg_roles WHERE rolname = 'todo_app'""",
+    )
+    assert role == [(False, False, False, False, False)]
+
+
+def test_without_an_owner_there_are_no_rows(alice: User, database_url: str) -> None:
+    alice.create()
+    for scope in ("", "SET LOCAL app.user_id = '';"):
+        sql = f"SET LOCAL ROLE todo_app; {scope} SELECT * FROM tasks UNION ALL SELECT * FROM tasks"
+        assert run_sql(database_url, sql) == []
+
+
+def test_a_failed_request_leaves_no_owner_behind(wire: Wire, alice: User) -> None:
+    """The next statement on the same connection starts from nothing, after an error as after an answer."""
+    app = create_app(settings_for(wire.dsn(), pool_size=1))
+    mallory, carol = user_of(app, "mallory"), user_of(app, "carol")
+    mallory.create("Mallory's")
+    wire.rewrite = lambda sql: sql.replace("SELECT owner.revision", "SELECT 1/0, owner.revision")
+    assert_problem(mallory.get("/api/tasks"), 500)
+    wire.rewrite = None
+    assert carol.titles() == []
+    assert app.test_client().get("/health/ready").status_code == 200
+    wire.rewrite = lambda sql: sql.replace("SELECT 1", "SELECT current_setting('app.user_id', true), current_user")
+    with app.app_context():
+        from todo_service.health import PING
+
+        [(owner, role)] = app.extensions["database"].unscoped(PING)
+    assert owner in (None, "")
+    assert role != "todo_app"
+
+
+@pytest.mark.parametrize(
+    ("name", "trips"),
+    [
+        ("list", 1),
+        ("list, unchanged", 1),
+        ("get", 1),
+        ("get, unchanged", 1),
+        ("create", 1),
+        ("update", 1),
+        ("update, If-Match", 1),
+        ("complete", 1),
+        ("toggle", 1),
+        ("trash", 1),
+        ("restore", 1),
+        ("sweep", 1),
+        ("delete for good", 1),
+        ("of another user", 2),
+        ("absent", 2),
+        ("stale", 2),
+    ],
+)
+def test_round_trips(wire: Wire, alice: User, name: str, trips: int) -> None:
+    app = create_app(settings_for(wire.dsn()))
+    carol = user_of(app, "carol")
+    task, foreign = carol.create(), alice.create()
+    path = f"/api/tasks/{task['id']}"
+    trashed = carol.create()["id"]
+    carol.delete(f"/api/tasks/{trashed}")
+    etag = carol.get("/api/tasks").headers["ETag"]
+    requests: dict[str, Callable[[], TestResponse]] = {
+        "list": lambda: carol.get("/api/tasks?limit=20"),
+        "list, unchanged": lambda: carol.get("/api/tasks", headers={"If-None-Match": etag}),
+        "get": lambda: carol.get(path),
+        "get, unchanged": lambda: carol.get(path, headers={"If-None-Match": '"1"'}),
+        "create": lambda: carol.post("/api/tasks", json={"title": "x"}),
+        "update": lambda: carol.patch(path, json={"title": "x"}),
+        "update, If-Match": lambda: carol.patch(path, json={"title": "x"}, headers={"If-Match": '"1"'}),
+        "complete": lambda: carol.patch(f"{path}/complete", json={"completed": True}),
+        "toggle": lambda: carol.patch(f"{path}/complete"),
+        "trash": lambda: carol.delete(path),
+        "restore": lambda: carol.post(f"/api/tasks/{trashed}/restore"),
+        "sweep": lambda: carol.delete("/api/tasks?status=all"),
+        "delete for good": lambda: carol.delete(f"{path}?permanent=true"),
+        "of another user": lambda: carol.get(f"/api/tasks/{foreign['id']}"),
+        "absent": lambda: carol.get("/api/tasks/0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"),
+        "stale": lambda: carol.patch(path, json={"title": "x"}, headers={"If-Match": '"99"'}),
+    }
+    wire.reset()
+    response = requests[name]()
+    assert response.status_code == {"of another user": 403, "absent": 404, "stale": 412}.get(
+        name, 304 if "unchanged" in name else 201 if name == "create" else 200
+    )
+    assert len(wire.queries) == trips, wire.queries
+
+
+def test_owners_stay_apart_under_threads_on_few_connections(database_url: str) -> None:
+    """Eight threads share two connections; each sees its own tasks only, all the time."""
+    app = create_app(settings_for(database_url, pool_size=2))
+    wrong: list[str] = []
+
+    def work(number: int) -> None:
+        user = user_of(app, f"user{number}")
+        for count in range(25):
+            user.create(user.id)
+            if user.titles() != [user.id] * (count + 1):
+                wrong.append(user.id)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_users_that_differ_in_case_or_form_are_different(app: Flask) -> None:
+    names = ["josé", "jose\u0301", "JOSÉ", "Josė", "jose", "jose "]
+    users = [User(name, app.test_client(), token(name, SECRET)) for name in names]
+    for user in users:
+        user.create(user.id)
+    assert [user.titles() for user in users] == [[name.strip()] for name in names]
