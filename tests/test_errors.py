@@ -76,7 +76,7 @@ def test_other_names_of_json(alice: User, type: str) -> None:
 
 def test_body_too_large(alice: User) -> None:
     body = json.dumps({"title": "x", "padding": "p" * 1024 * 1024})
-    assert_problem(alice.post("/api/tasks", data=body, headers=JSON), 413)
+    assert_problem(alice.post("/api/tasks", data=body, headers=JSON), 413, "body-too-large")
     assert alice.titles() == []
 
 

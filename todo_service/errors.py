@@ -139,28 +139,29 @@ def render(problem: Problem) -> Response:
     return response
 
 
+# What Flask and Werkzeug find: the code (spelt out, as Python renames the phrases) and the detail.
+HTTP = {
+    400: ("bad-request", "The request could not be understood."),
+    404: ("not-found", "There is nothing at this address. The API is described at /api/docs."),
+    405: ("method-not-allowed", "This address does not take that method; the Allow header lists those it takes."),
+    413: ("body-too-large", "The request body is too large."),
+}
+BUG = "Something went wrong on our side. The request_id finds it in the service's log."
+
+
 def from_http(error: HTTPException) -> Response:
     """A failure that Flask or Werkzeug found. The headers that belong to it (Allow, Retry-After, …) survive."""
     headers = {k: v for k, v in error.get_headers() if k.lower() not in ("content-type", "content-length")}
     status = error.code or 500
     if status < 400:
         return Response(status=status, headers=headers)
-    problem = Problem(HTTP_DETAILS.get(status) or error.description or HTTPStatus(status).phrase)
+    code, detail = HTTP.get(status, ("http-error", error.description or "The request failed."))
+    problem = Problem(BUG if status == 500 else detail, code="internal-error" if status == 500 else code)
     problem.status, problem.headers = status, headers
-    problem.code = HTTPStatus(status).phrase.lower().replace(" ", "-")
     return render(problem)
-
-
-HTTP_DETAILS = {
-    400: "The request could not be understood.",
-    404: "There is nothing at this address. The API is described at /api/docs.",
-    405: "This address does not take that method; the Allow header lists those it takes.",
-    413: "The request body is too large.",
-    500: "Something went wrong on our side. The request_id finds it in the service's log.",
-}
 
 
 def from_unexpected(error: Exception) -> Response:
     """A bug: the log gets all of it, the client gets none of it."""
     log.error("unhandled exception", exc_info=error, extra={"request_id": g.get("request_id")})
-    return render(Problem(HTTP_DETAILS[500]))
+    return render(Problem(BUG))

@@ -1,0 +1,211 @@
+"""What a browser makes of the service: CORS from a frontend's page, and the documentation with Swagger UI."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from playwright.sync_api import Browser, Page, Route
+
+from tests.browser import chromium, frontend
+from tests.conftest import ORIGIN, SECRET, token
+from tests.live import Service
+
+NOBODY = "/api/tasks/00000000-0000-7000-8000-000000000000"
+EXPOSED = ("etag", "link", "location", "x-request-id")
+
+# As frontends call: with the bearer token and with cookies. An answer that the browser hides is `error`.
+FETCH = """async ({url, method, headers, body}) => {
+  try {
+    const answer = await fetch(url, {method, headers, body, credentials: "include"})
+    return {status: answer.status, headers: Object.fromEntries(answer.headers), body: await answer.json()}
+  } catch (error) {
+    return {error: error.name}
+  }
+}"""
+
+
+@dataclass
+class Frontend:
+    """A page on an origin that is listed, one on an origin that is not, and the service they call."""
+
+    listed: Page
+    stranger: Page
+    service: Service
+
+    def fetch(self, path: str, method: str = "GET", page: Page | None = None, **request: Any) -> dict[str, Any]:
+        url = f"{self.service.url}{path}"
+        answer: dict[str, Any] = (page or self.listed).evaluate(FETCH, {"url": url, "method": method} | request)
+        return answer
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def pages(browser: Browser, database_url: str) -> Iterator[Frontend]:
+    with frontend() as port:
+        origins = f"http://localhost:{port},https://app.example.com"
+        with Service(database_url, SECRET, CORS_ORIGINS=origins) as service:
+            listed, stranger = browser.new_page(), browser.new_page()
+            listed.goto(f"http://localhost:{port}")
+            stranger.goto(f"http://127.0.0.1:{port}")
+            yield Frontend(listed, stranger, service)
+            listed.close()
+            stranger.close()
+
+
+def signed_in(user: str = "alice@page", **headers: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(user)}", "Content-Type": "application/json"} | headers
+
+
+def test_page_creates_and_changes_a_task(pages: Frontend) -> None:
+    created = pages.fetch("/api/tasks", "POST", headers=signed_in(), body='{"title": "Buy milk"}')
+    assert created["status"] == 201
+    assert created["headers"]["location"] == f"/api/tasks/{created['body']['id']}"
+    assert created["headers"]["etag"] == f'"{created["body"]["version"]}"'
+    asked = pages.service.log.count("OPTIONS /api/tasks 200")
+    assert asked
+    assert pages.fetch("/api/tasks", "POST", headers=signed_in(), body='{"title": "Buy tea"}')["status"] == 201
+    assert pages.service.log.count("OPTIONS /api/tasks 200") == asked, "the browser had to ask again"
+
+    condition = signed_in(**{"If-Match": created["headers"]["etag"]})
+    changed = pages.fetch(created["headers"]["location"], "PATCH", headers=condition, body='{"title": "Buy oat milk"}')
+    assert changed["status"] == 200
+    assert changed["body"]["title"] == "Buy oat milk"
+    stale = pages.fetch(created["headers"]["location"], "PATCH", headers=condition, body='{"title": "Buy tea"}')
+    assert (stale["status"], stale["body"]["code"]) == (412, "precondition-failed")
+
+
+def test_page_reads_the_exposed_headers(pages: Frontend) -> None:
+    for title in ("Buy milk", "Buy tea"):
+        pages.fetch("/api/tasks", "POST", headers=signed_in("bob@page"), body=f'{{"title": "{title}"}}')
+    page = pages.fetch("/api/tasks?limit=1", headers=signed_in("bob@page"))
+    assert set(EXPOSED) - {"location"} <= set(page["headers"])
+    assert 'rel="next"' in page["headers"]["link"]
+    link = page["headers"]["link"].partition(">")[0].removeprefix(f"<{pages.service.url}")
+    rest = pages.fetch(link, headers=signed_in("bob@page"))
+    assert [task["title"] for task in page["body"] + rest["body"]] == ["Buy tea", "Buy milk"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body", "status"),
+    [
+        ("GET", "/api/tasks", {}, None, 401),
+        ("GET", "/api/tasks", {"Authorization": "Bearer a.b.c"}, None, 401),
+        ("GET", NOBODY, signed_in(), None, 404),
+        ("GET", "/api/nothing", {}, None, 404),
+        ("POST", "/api/tasks", signed_in(), "{", 400),
+        ("POST", "/api/tasks", signed_in(), "{}", 422),
+        ("PUT", "/api/tasks", signed_in(), "{}", 405),
+    ],
+)
+def test_page_reads_errors(
+    pages: Frontend, method: str, path: str, headers: dict[str, str], body: str | None, status: int
+) -> None:
+    answer = pages.fetch(path, method, headers=headers, body=body)
+    assert answer["status"] == status
+    assert answer["headers"]["content-type"] == "application/problem+json"
+    assert answer["body"]["detail"]
+    assert answer["body"]["request_id"] == answer["headers"]["x-request-id"]
+
+
+@pytest.mark.parametrize(("method", "headers"), [("GET", signed_in()), ("GET", {}), ("POST", signed_in())])
+def test_page_of_another_origin_reads_nothing(pages: Frontend, method: str, headers: dict[str, str]) -> None:
+    body = '{"title": "Written by a stranger"}' if method == "POST" else None
+    assert pages.fetch("/api/tasks", method, pages.stranger, headers=headers, body=body) == {"error": "TypeError"}
+    titles = [task["title"] for task in pages.fetch("/api/tasks", headers=signed_in())["body"]]
+    assert "Written by a stranger" not in titles
+
+
+PREFLIGHT = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "authorization,if-match"}
+
+
+@pytest.mark.parametrize("path", ["/api/tasks", "/api/tasks/", f"{NOBODY}/", "/api/alice/tasks", "/api/alice/tasks/"])
+def test_preflight_needs_no_token_and_is_cached(client: FlaskClient, path: str) -> None:
+    response = client.options(path, headers={"Origin": ORIGIN} | PREFLIGHT)
+    assert response.status_code == 200
+    allowed = {name.lower(): value for name, value in response.headers if name.startswith("Access-Control-")}
+    assert allowed["access-control-allow-origin"] == ORIGIN
+    assert allowed["access-control-allow-credentials"] == "true"
+    assert "PATCH" in allowed["access-control-allow-methods"]
+    assert allowed["access-control-allow-headers"].lower() == "authorization, if-match"
+    assert allowed["access-control-max-age"] == "600"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://evil.test",
+        "null",
+        f"{ORIGIN}.evil.test",
+        f"{ORIGIN}0",
+        f"http://evil.test?{ORIGIN}",
+        f"http://evil-{ORIGIN.removeprefix('http://')}",
+        "http://frontend-test:3000",
+        "http://frontend.test",
+        "http://frontend.test:3001",
+        "https://frontend.test:3000",
+        "*",
+    ],
+)
+def test_other_origins_are_told_nothing(client: FlaskClient, origin: str) -> None:
+    for headers in ({"Origin": origin}, {"Origin": origin} | PREFLIGHT):
+        response = client.open("/api/tasks", method="OPTIONS" if len(headers) > 1 else "GET", headers=headers)
+        assert [name for name, _ in response.headers if name.startswith("Access-Control-Allow")] == []
+
+
+@pytest.fixture
+def docs(browser: Browser, pages: Frontend) -> Iterator[Page]:
+    """Swagger UI, able to reach the service and nothing else. Complains of whatever goes wrong in it."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    complaints: list[str] = []
+
+    def keep_inside(route: Route) -> None:
+        if route.request.url.startswith((f"{pages.service.url}/", "data:")):
+            route.continue_()
+        else:
+            complaints.append(f"tried to load {route.request.url}")
+            route.abort()
+
+    page.route("**/*", keep_inside)
+    page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.add_init_script(
+        "addEventListener('securitypolicyviolation', e => console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`))"
+    )
+    page.goto(f"{pages.service.url}/api/docs")
+    page.wait_for_selector(".opblock")
+    yield page
+    page.close()
+    assert complaints == []
+
+
+def authorize(page: Page, user: str) -> None:
+    page.click("button.authorize")
+    page.fill(".modal-ux input", token(user))
+    page.click(".modal-ux button.authorize")
+    page.click(".modal-ux button.btn-done")
+
+
+def execute(page: Page, operation: str) -> tuple[str, str]:
+    """Press Execute as the form comes: the status and the body that Swagger UI shows."""
+    block = page.locator(f"#operations-tasks-{operation}")
+    block.locator(".opblock-summary-control").click()
+    block.locator("button.execute").click()
+    answer = block.locator(".live-responses-table")
+    return answer.locator(".response-col_status").last.inner_text(), answer.locator("pre").first.inner_text()
+
+
+def test_swagger_ui_works_offline(docs: Page) -> None:
+    authorize(docs, "carol@page")
+    status, body = execute(docs, "createTask")
+    assert status.startswith("201")
+    assert "Buy milk" in body
+    status, body = execute(docs, "listTasks")
+    assert status.startswith("200")
+    assert "Buy milk" in body

@@ -1,0 +1,132 @@
+"""The types of fields: strict where marshmallow is kind (no "yes" for true, no 1.9 for 1).
+
+A value that was meant otherwise is better refused than stored. Which fields a request has is left to `schemas.py`.
+"""
+
+import re
+from datetime import UTC, date, datetime
+from typing import Any
+
+from marshmallow import ValidationError, fields
+from marshmallow.validate import Length, OneOf
+
+from .models import MAX_TAG, MAX_TAGS, PRIORITIES
+
+# RFC 3339, section 5.6; seconds may be left out, as browsers do. ASCII digits only.
+TIMESTAMP = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", flags=re.ASCII
+)
+DATE = re.compile(r"\d{4}-\d\d-\d\d", flags=re.ASCII)
+YEARS = range(1970, 10_000)
+MAX_POSITION = 1e12
+
+
+class Text(fields.String):
+    """A string that PostgreSQL can keep: no NUL, and no half of a surrogate pair, which UTF-8 can't express."""
+
+    def __init__(self, *, strip: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.strip = strip
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValidationError("Must not contain NUL characters or unpaired surrogates.")
+        return text.strip() if self.strip else text
+
+
+class StrictBoolean(fields.Boolean):
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Must be true or false.")
+        return value
+
+
+class Number(fields.Float):
+    """A JSON number, no string and no boolean, that leaves room to count on from."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_POSITION:
+            raise ValidationError(f"Must be a number between {-MAX_POSITION:.0f} and {MAX_POSITION:.0f}.")
+        return float(value)
+
+
+class Priority(fields.String):
+    """`low`, `medium` or `high`; in any case on input, because some clients send upper case."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(validate=OneOf(PRIORITIES), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        return text.lower()
+
+
+class Due(fields.Field[date]):
+    """A day (`date`) or a moment (`datetime` in UTC), told apart by how it was written."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> date:
+        try:
+            due = parse_due(value)
+        except (ValueError, OverflowError, TypeError):
+            raise ValidationError(
+                "Must be a date (2026-12-31) or a time with its offset (2026-12-31T18:00:00Z, …+05:00)."
+            ) from None
+        if due.year not in YEARS:
+            raise ValidationError(f"Must lie in the years {YEARS[0]} to {YEARS[-1]}, in UTC.")
+        return due
+
+    def _serialize(self, value: date | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        if value is None:
+            return None
+        return value.isoformat() + ("Z" if isinstance(value, datetime) else "")
+
+
+def parse_due(value: str) -> date:
+    """A day or a moment from its RFC 3339 text. Raises ValueError, OverflowError or TypeError."""
+    if DATE.fullmatch(value):
+        return date.fromisoformat(value)
+    match = TIMESTAMP.fullmatch(value)
+    if not match:
+        raise ValueError(value)
+    day, clock, fraction, offset = match.groups()
+    microseconds = f".{fraction[:6]:0<6}" if fraction and clock.count(":") == 2 else ""
+    return datetime.fromisoformat(f"{day}T{clock}{microseconds}{offset.upper()}").astimezone(UTC)
+
+
+class Time(fields.Field[datetime]):
+    """A moment in UTC; the database hands these out without an offset."""
+
+    def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return value.isoformat() + "Z" if value else None
+
+
+class Tags(fields.List[str]):
+    """Trimmed strings; of those that differ only in case, the first stays."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        tag = Text(strip=True, validate=Length(1, MAX_TAG), metadata={"example": "home"})
+        super().__init__(tag, validate=Length(max=MAX_TAGS), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        unique: dict[str, str] = {}
+        for tag in super()._deserialize(value, attr, data, **kwargs):
+            assert tag is not None
+            unique.setdefault(tag.casefold(), tag)
+        return list(unique.values())
+
+
+class QueryFlag(fields.Boolean):
+    """`true` or `false`; also 1 and 0, as they come in a query string."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(truthy={"true", "1"}, falsy={"false", "0"}, **kwargs)
+
+
+class QueryInteger(fields.Integer):
+    """Plain ASCII digits; marshmallow would take `1_0` and digits of other scripts."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if not isinstance(value, str) or not re.fullmatch(r"\d{1,9}", value, flags=re.ASCII):
+            raise ValidationError("Not a valid integer.")
+        return int(value)
