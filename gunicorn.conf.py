@@ -1,12 +1,20 @@
 """How gunicorn serves the app: processes and threads from the settings, everything else fixed here with its reason."""
 
 import os
+import shutil
+import signal
 import sys
+import tempfile
+from typing import Any
 
+from todo_service import embedded
 from todo_service.config import SettingsError, load
 
 try:
     settings = load()
+    if settings.database_url is None:
+        # Said here, once: a worker that ends for want of a database would be started anew, again and again.
+        embedded.package()
 except SettingsError as error:
     sys.exit(str(error))
 
@@ -30,3 +38,57 @@ forwarded_allow_ips = settings.forwarded_allow_ips
 # Requests are logged by the app, with the user and the request id.
 accesslog = None
 loglevel = settings.log_level.lower()
+
+
+# The signals that end a worker are held back from the moment it is forked until it listens to them: one that came in
+# between would reach the master's handlers, which do nothing there, and the worker would live on until it is killed.
+ENDING = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+
+
+def hold_back_while_forking() -> None:
+    # First, because a master that was started by another one (SIGUSR2) is such a fork itself.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ENDING),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING),
+    )
+
+
+def end_at_once_on_ctrl_c() -> None:
+    """SIGTERM is the signal that lets requests finish; Ctrl-C and SIGQUIT cut them off.
+
+    gunicorn's own handler takes the lock of the thread pool, which the main thread may be holding when the signal
+    comes (a connection was just accepted), and waits for threads whose client has sent half a request: 30 seconds.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, lambda *_: os._exit(0))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+
+# Metrics: each worker writes its numbers to a folder that all can read, which prometheus-client knows by this name.
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def on_starting(server: Any) -> None:
+    hold_back_while_forking()
+    if settings.metrics_token:
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="todo-metrics-", dir=worker_tmp_dir)
+
+
+def post_worker_init(worker: Any) -> None:
+    end_at_once_on_ctrl_c()
+    if settings.metrics_token:
+        worker.wsgi.extensions["metrics"].begin()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Forget what only a living worker has, such as connections in use; its counts stay."""
+    if settings.metrics_token:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(server: Any) -> None:
+    if settings.metrics_token:
+        shutil.rmtree(os.environ[FOLDER], ignore_errors=True)

@@ -139,7 +139,7 @@ def test_secrets_in_rotation(monkeypatch: pytest.MonkeyPatch) -> None:
         ("NEON_DB_URL", ["canary"]),
         ("DB_POOL_SIZE", ["0", "canary"]),
         ("CORS_ORIGINS", ["*", "https://*.canary.example", "https://canary.example/", "canary.example", "null"]),
-        ("RATELIMIT_DEFAULT", ["canary", "0/minute", "300"]),
+        ("RATELIMIT_DEFAULT", ["canary", "0/minute", "300/0minutes", "300"]),
         ("RATELIMIT_STORAGE_URI", ["memcached://canary"]),
         ("METRICS_TOKEN", ["canary"]),
         ("LOG_LEVEL", ["canary", "info"]),

@@ -6,11 +6,13 @@ What stands where; a module imports only from the lines below its own, never fro
     cli          the `flask` commands
     tasks        the tasks blueprint               health    is it alive, can it serve
     docs         OpenAPI and Swagger UI            blueprint routes in both families
+    metrics      numbers for Prometheus
     auth         bearer token -> owner             jwks      the key server's keys
     mutations    everything that changes tasks     retention what is removed for good
     schemas      the shapes of requests and answers
     queries      everything that reads tasks
     parsing      body and query -> view            etags     versions and conditions
+    limits       requests a user may make
     pagination   cursors                           logs      one line a request
     db           connections, and whose rows a statement sees
     models       the tables                        embedded  the bundled PostgreSQL

@@ -4,13 +4,22 @@ from flask import Flask, Request
 from flask.sessions import SessionInterface, SessionMixin
 from flask_cors import CORS
 
-from . import cli, docs, embedded, errors, etags, health, logs, parsing, tasks
+from . import cli, docs, embedded, errors, etags, health, limits, logs, metrics, parsing, tasks
 from .auth import Authenticator
 from .config import Settings, load
 from .db import Database
 
 MAX_BODY = 1024 * 1024
-EXPOSED = ["ETag", "Link", "Location", "Preference-Applied", "Retry-After", "X-Request-ID"]
+EXPOSED = [
+    "ETag",
+    "Link",
+    "Location",
+    "Preference-Applied",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "X-Request-ID",
+]
 
 
 class NoSession(SessionInterface):
@@ -29,10 +38,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask("todo_service", static_folder=None)
     app.config |= {"MAX_CONTENT_LENGTH": MAX_BODY, "TRUSTED_HOSTS": list(settings.trusted_hosts) or None}
     app.session_interface = NoSession()
-    # A redirect to the address with or without the slash would break a browser's preflight.
-    app.url_map.strict_slashes = app.url_map.merge_slashes = False
+    # A redirect, be it to the address without the slash or to the other family, would break a browser's preflight.
+    app.url_map.strict_slashes = app.url_map.merge_slashes = app.url_map.redirect_defaults = False
     cli.register(app, settings)
     logs.register(app)
+    limits.register(app, settings)
     app.after_request(etags.caching)
     app.after_request(parsing.confirm_strictness)
     if settings.cors_origins:
@@ -44,4 +54,5 @@ def create_app(settings: Settings | None = None) -> Flask:
     errors.register(app)
     app.extensions["authenticator"] = Authenticator(settings)
     app.extensions["database"] = Database(settings)
+    metrics.register(app, settings)
     return app

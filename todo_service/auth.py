@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import jwt
 from flask import current_app, g, request
 
+from . import limits
 from .config import Settings
 from .errors import Forbidden, InvalidRequest, Unauthorized
 from .jwks import ASYMMETRIC, KeyServer
@@ -112,7 +113,7 @@ class Authenticator:
         audience = claims.get("aud")
         meant = audience if isinstance(audience, list) else [audience]
         if (required or "aud" in claims) and not any(one_of(name, accepted) for name in meant):
-            raise Unauthorized("the token is meant for another audience than the one configured here")
+            raise Unauthorized("the token is meant for another audience than the one configured (BETTER_AUTH_AUDIENCE)")
 
 
 def one_of(name: Any, names: Collection[str]) -> bool:
@@ -120,7 +121,7 @@ def one_of(name: Any, names: Collection[str]) -> bool:
 
 
 def unchecked(token: str, key: Any, algorithm: str) -> dict[str, Any]:
-    options: Any = {"verify_signature": True, "require": ["exp"]} | dict.fromkeys(
+    options: Any = {"verify_signature": True} | dict.fromkeys(
         ("verify_exp", "verify_nbf", "verify_iat", "verify_aud", "verify_iss", "verify_sub", "verify_jti"), False
     )
     claims: dict[str, Any] = jwt.decode(token, key, algorithms=[algorithm], options=options)
@@ -129,6 +130,8 @@ def unchecked(token: str, key: Any, algorithm: str) -> dict[str, Any]:
 
 def check_times(claims: dict[str, Any], leeway: int) -> None:
     """`exp` must lie ahead, `nbf` and `iat` behind, `leeway` seconds aside; all numbers (RFC 7519, section 2)."""
+    if "exp" not in claims:
+        raise Unauthorized("the token has no exp: it would be valid for ever")
     now = time.time()
     for name in ("exp", "nbf", "iat"):
         value = claims.get(name, 0)
@@ -179,7 +182,12 @@ def bearer(view: Callable[Concatenate[str, P], R]) -> Callable[P, R]:
     @functools.wraps(view)
     def authenticated(*args: P.args, **kwargs: P.kwargs) -> R:
         authenticator: Authenticator = current_app.extensions["authenticator"]
-        owner = authenticator.owner(bearer_token(request.headers.get("Authorization")))
+        try:
+            owner = authenticator.owner(bearer_token(request.headers.get("Authorization")))
+        except (InvalidRequest, Unauthorized):
+            limits.count_stranger()
+            raise
+        limits.count_user(owner)
         if g.get("path_user", owner) != owner:
             raise Forbidden("This address belongs to another user than your token.")
         g.owner = owner

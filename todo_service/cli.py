@@ -13,7 +13,7 @@ import jwt
 from alembic import command
 from alembic.config import Config
 from flask import Flask, current_app
-from gunicorn.app.wsgiapp import WSGIApplication
+from flask.cli import with_appcontext
 
 from . import mutations, retention
 from .config import ROOT, Settings
@@ -31,6 +31,7 @@ def register(app: Flask, settings: Settings) -> None:
 
 
 @click.command()
+@with_appcontext
 def migrate() -> None:
     """Bring the database's schema up to date."""
     upgrade(database().url)
@@ -45,6 +46,7 @@ def upgrade(url: str) -> None:
 
 
 @click.command()
+@with_appcontext
 def purge() -> None:
     """Remove trash and tombstones whose time is over. For cron; may run on several machines at once."""
     trash, tombstones = retention.purge(database())
@@ -53,6 +55,7 @@ def purge() -> None:
 
 @click.command()
 @click.argument("user_id")
+@with_appcontext
 def forget(user_id: str) -> None:
     """Remove everything of USER_ID, who deleted their account."""
     retention.forget(database(), user_id)
@@ -62,6 +65,7 @@ def forget(user_id: str) -> None:
 @click.command()
 @click.option("--user", required=True, help="The user's id: the token's subject.")
 @click.option("--days", default=1, show_default=True, help="How long the token lives.")
+@with_appcontext
 def token(user: str, days: int) -> None:
     """Print a token for development, signed with BETTER_AUTH_SECRET."""
     click.echo(make_token(user, days))
@@ -78,6 +82,7 @@ def make_token(user: str, days: int = 1) -> str:
 @click.command()
 @click.option("--users", default=10, show_default=True)
 @click.option("--tasks", default=100, show_default=True, help="Tasks for each user.")
+@with_appcontext
 def seed(users: int, tasks: int) -> None:
     """Fill the database with made-up tasks of user-1, user-2, …"""
     draw = random.Random(0)  # noqa: S311
@@ -91,8 +96,15 @@ def made_up(draw: random.Random) -> dict[str, Any]:
 
 
 @click.command()
+@with_appcontext
 def serve() -> None:
     """Migrate, serve with gunicorn and print what to try first: for development."""
+    # gunicorn reads WEB_CONCURRENCY while it is imported, and takes neither a blank (`flask` has put the lines of .env
+    # into the environment) nor what config.py has refused by now, with a better message.
+    if not os.environ.get("WEB_CONCURRENCY"):
+        os.environ.pop("WEB_CONCURRENCY", None)
+    from gunicorn.app.wsgiapp import WSGIApplication
+
     # The workers find the bundled PostgreSQL by this, so that only this process starts and stops it.
     os.environ["DATABASE_URL"] = database().url
     upgrade(database().url)

@@ -184,7 +184,7 @@ def origins(values: list[str]) -> None:
 
 
 def rate(value: str) -> None:
-    if not re.fullmatch(r"[1-9]\d*\s*(/|per)\s*(\d+\s*)?(second|minute|hour|day)s?", value):
+    if not re.fullmatch(r"[1-9][0-9]*\s*(/|per)\s*([1-9][0-9]*\s*)?(second|minute|hour|day)s?", value):
         raise ValidationError("must look like 300/minute.")
 
 

@@ -5,7 +5,7 @@ server: each holds a shared lock on a file beside it, and the last to go stops i
 process that was killed, so a killed run leaves nothing in the way of the next one, which takes the server over.
 
 As root the server runs as a user of its own, because PostgreSQL refuses to run as root. That user must reach the data
-and the programs, so where a folder above them is closed to others, both are kept below /var/lib instead.
+and the programs, so what has a closed folder above it is kept below /var/lib instead, with a link to the data.
 """
 
 import atexit
@@ -39,9 +39,10 @@ class EmbeddedServer:
         self._pid = os.getpid()
         self._user = system_user() if os.geteuid() == 0 else None
         programs = package()
-        if self._user and not (reachable(folder) and reachable(programs / "bin" / "postgres")):
-            folder = SHARED / hashlib.sha256(str(folder).encode()).hexdigest()[:12]
-            programs = copied(programs)
+        if self._user:
+            folder = open_folder(folder)
+            if not reachable(programs / "bin" / "postgres"):
+                programs = copied(programs)
         self._bin = programs / "bin"
         self._data = folder / "postgresql"
         self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -133,10 +134,27 @@ def system_user() -> str:
     return SYSTEM_USER
 
 
+def open_folder(folder: Path) -> Path:
+    """`folder`, or where a folder above it is closed, one below /var/lib; open to all users, whatever the umask is.
+
+    `folder` then has a link, `elsewhere`, by which `make clean` finds the data.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if reachable(folder.parent):
+        folder.chmod(0o755)
+        return folder
+    target = SHARED / hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    for place in (SHARED, target):
+        place.mkdir(parents=True, exist_ok=True)
+        place.chmod(0o755)
+    link = folder / "elsewhere"
+    if not link.is_symlink():
+        link.symlink_to(target)
+    return target
+
+
 def reachable(path: Path) -> bool:
-    """Whether any user may get to `path`; of what doesn't exist yet, the folder that will hold it counts."""
-    while not path.exists():
-        path = path.parent
+    """Whether any user may get to `path`."""
     return all(place.stat().st_mode & 0o001 for place in (path, *path.parents))
 
 
@@ -145,6 +163,7 @@ def copied(programs: Path) -> Path:
     target = SHARED / f"programs-{version(PACKAGE.replace('_', '-'))}"
     if not target.exists():
         SHARED.mkdir(parents=True, exist_ok=True)
+        SHARED.chmod(0o755)
         fresh = Path(tempfile.mkdtemp(dir=SHARED))
         shutil.copytree(programs, fresh / PACKAGE / PROGRAMS, symlinks=True)
         libraries = programs.parent.with_name(f"{PACKAGE}.libs")
