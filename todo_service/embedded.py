@@ -169,7 +169,10 @@ def copied(programs: Path) -> Path:
         libraries = programs.parent.with_name(f"{PACKAGE}.libs")
         shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
         subprocess.run(["chmod", "-R", "a+rX", fresh], check=True)  # noqa: S603,S607
-        fresh.rename(target)
+        try:
+            fresh.rename(target)
+        except OSError:  # another process was faster
+            shutil.rmtree(fresh)
     return target / PACKAGE / PROGRAMS
 
 
