@@ -160,3 +160,10 @@ def test_the_clients_request_id_is_kept(client: FlaskClient, given: str) -> None
 @pytest.mark.parametrize("given", ["", "a" * 129, "a b", "\x1b[31m", "é", "a;b"])
 def test_a_harmful_request_id_is_replaced(client: FlaskClient, given: str) -> None:
     assert client.get("/health/live", headers={"X-Request-ID": given}).headers["X-Request-ID"] != given
+
+
+def test_a_fields_name_may_be_anything(alice: User) -> None:
+    response = alice.post(
+        "/api/tasks", data=b'{"title": "x", "\\ud800": 1}', headers=JSON | {"Prefer": "handling=strict"}
+    )
+    assert assert_problem(response, 422)["errors"] == [{"field": "\\ud800", "message": "Unknown field."}]

@@ -3,6 +3,7 @@
 The matrix is made from the OpenAPI document: a new route fails here until CASES has a row for it.
 """
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +16,7 @@ from tests.conftest import SECRET, User, assert_problem, run_sql, settings_for, 
 from tests.wire import Wire
 from todo_service import create_app
 
-# (method, path) -> body. An operation on one task is for the owner's task, one on many for the caller's own.
+# (method, path) -> body. An operation that names a task, `{id}`, is for the owner's, any other for the caller's own.
 CASES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("get", "/api/tasks"): None,
     ("post", "/api/tasks"): {"title": "x"},
@@ -26,7 +27,13 @@ CASES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("delete", "/api/tasks/{id}"): None,
     ("post", "/api/tasks/{id}/restore"): None,
     ("patch", "/api/tasks/{id}/complete"): {"completed": True},
+    ("post", "/api/tasks/batch"): {"operations": [{"op": "update", "id": "{id}", "task": {"title": "x"}}]},
+    ("get", "/api/tasks/changes"): None,
+    ("get", "/api/tasks/stats"): None,
+    ("get", "/api/tasks/export"): None,
+    ("post", "/api/tasks/import"): {"tasks": [{"title": "x"}]},
 }
+NAMING = {case for case, body in CASES.items() if "{id}" in case[1] or "{id}" in str(body)}
 QUERIES = {("delete", "/api/tasks"): "?status=all"}
 CREATED = {("post", "/api/tasks")}
 PUBLIC = {"docs.openapi", "docs.page", "docs.start", "docs.asset", "health.live", "health.ready", "metrics.metrics"}
@@ -44,7 +51,7 @@ def test_every_operation_has_its_row(app: Flask) -> None:
 def ask(user: User, case: tuple[str, str], id: str, family: str = "/api/tasks") -> Any:
     method, path = case
     path = path.replace("/api/tasks", family).replace("{id}", id) + QUERIES.get(case, "")
-    return user.request(method.upper(), path, json=CASES[case])
+    return user.request(method.upper(), path, json=json.loads(json.dumps(CASES[case]).replace("{id}", id)))
 
 
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
@@ -58,7 +65,7 @@ class TestMatrix:
     def test_other(self, alice: User, bob: User, case: tuple[str, str]) -> None:
         task = alice.create()
         response = ask(bob, case, task["id"])
-        if "{id}" in case[1]:
+        if case in NAMING:
             assert_problem(response, 403, "forbidden")
         assert task["id"] not in response.text
         assert alice.get("/api/tasks").json == [task]
@@ -82,7 +89,7 @@ class TestMatrix:
         assert alice.get("/api/tasks").json == [task]
 
     def test_absent(self, alice: User, case: tuple[str, str]) -> None:
-        if "{id}" not in case[1]:
+        if case not in NAMING:
             response = ask(alice, case, "")
             assert response.status_code == (201 if case in CREATED else 200)
             return
@@ -127,6 +134,57 @@ def test_nothing_but_the_token_names_the_user(
     assert alice.get("/api/tasks").json == [task]
 
 
+OPERATIONS: list[dict[str, Any]] = [
+    {"op": "update", "task": {"title": "stolen"}},
+    {"op": "update", "task": {}},
+    {"op": "complete"},
+    {"op": "delete"},
+    {"op": "delete", "permanent": True},
+    {"op": "update", "task": {"title": "stolen"}, "version": 1},
+]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+def test_a_batch_with_one_foreign_task_does_nothing(
+    alice: User, bob: User, operation: dict[str, Any], place: int
+) -> None:
+    theirs, own = alice.create("Alice's"), bob.create("Bob's")
+    operations: list[dict[str, Any]] = [
+        {"op": "update", "id": own["id"], "task": {"title": "changed"}},
+        {"op": "create", "task": {"title": "new"}},
+    ]
+    operations.insert(place, operation | {"id": theirs["id"]})
+    problem = assert_problem(bob.post("/api/tasks/batch", json={"operations": operations}), 403, "forbidden")
+    assert problem["errors"][0]["field"] == f"operations.{place}"
+    assert alice.get("/api/tasks").json == [theirs]
+    assert bob.get("/api/tasks").json == [own]
+    assert bob.get("/api/tasks").headers["ETag"] == '"1"'
+
+
+def test_counts_and_changes_are_the_users_own(alice: User, bob: User) -> None:
+    task = alice.create("Alice's", tags=["hers"], completed=True)
+    gone = alice.create("Gone")
+    alice.delete(f"/api/tasks/{gone['id']}?permanent=true")
+    token_of_alice = alice.get("/api/tasks/changes").json["next"]
+    nothing = bob.get("/api/tasks/stats").json
+    assert (nothing["total"], nothing["by_tag"], set(nothing["completed_per_day"].values())) == (0, {}, {0})
+    assert bob.get("/api/tasks/changes").json["changes"] == []
+    own = bob.create("Bob's")
+    assert [change["id"] for change in bob.get("/api/tasks/changes").json["changes"]] == [own["id"]]
+    assert_problem(bob.get("/api/tasks/changes", query_string={"since": token_of_alice}), 422, "invalid")
+    assert [change["id"] for change in alice.get("/api/tasks/changes").json["changes"]] == [task["id"], gone["id"]]
+
+
+def test_idempotency_keys_are_the_users_own(alice: User, bob: User) -> None:
+    """The same key and body by another user is a request of its own, and gives nothing of the first one's answer."""
+    key = {"Idempotency-Key": "the same"}
+    hers, his = (user.post("/api/tasks", json={"title": "x"}, headers=key) for user in (alice, bob))
+    assert "Idempotency-Replayed" not in his.headers
+    assert (hers.json["user_id"], his.json["user_id"]) == (alice.id, bob.id)
+    assert alice.post("/api/tasks", json={"title": "x"}, headers=key).json == hers.json
+
+
 def test_the_same_id_for_two_users_is_two_tasks(alice: User, bob: User, database_url: str) -> None:
     task = alice.create("Alice's")
     copy = """INSERT INTO tasks (user_id, id, title, title_key, position, version)
@@ -154,7 +212,7 @@ def without_owner_filter(sql: str) -> str:
     """The first wall pulled down: no condition on the owner is left, only what row-level security adds."""
     scope, _, statement = sql.rpartition("SET LOCAL app.user_id")
     owner, _, statement = statement.partition(";")
-    for column in ("tasks.user_id", "owners.user_id", "tombstones.user_id"):
+    for column in ("tasks.user_id", "named.user_id", "owners.user_id", "tombstones.user_id", "answers.user_id"):
         statement = statement.replace(f"{column} ={owner.partition('=')[2]}", "true")
     return f"{scope}SET LOCAL app.user_id{owner};{statement}" if scope else sql
 
@@ -163,7 +221,10 @@ def test_the_second_wall_holds_alone(wire: Wire, alice: User) -> None:
     """Row-level security shows nothing foreign to queries without an owner filter, and changes nothing foreign."""
     app = create_app(settings_for(wire.dsn()))
     mallory = user_of(app, "mallory")
-    theirs = alice.create("Alice's", completed=True)
+    key = {"Idempotency-Key": "the same"}
+    theirs = alice.post("/api/tasks", json={"title": "Alice's", "completed": True}, headers=key).json
+    purged = alice.create("Purged")["id"]
+    alice.delete(f"/api/tasks/{purged}?permanent=true")
     own = mallory.create("Mallory's", completed=True)
     wire.rewrite = without_owner_filter
     wire.reset()
@@ -181,8 +242,19 @@ def test_the_second_wall_holds_alone(wire: Wire, alice: User) -> None:
     ):
         response = mallory.request(method, f"/api/tasks/{theirs['id']}{suffix}", json=body)
         assert response.status_code in (403, 404), response.text
+    for operation in OPERATIONS:
+        response = mallory.post("/api/tasks/batch", json={"operations": [operation | {"id": theirs["id"]}]})
+        assert response.status_code in (403, 404), response.text
+    assert [change["id"] for change in mallory.get("/api/tasks/changes").json["changes"]] == [own["id"]]
+    assert mallory.get("/api/tasks/stats").json["total"] == 1
+    for sent in wire.queries[-2:]:
+        assert mallory.id not in without_owner_filter(sent).partition("app.user_id")[2].partition(";")[2]
     assert mallory.delete("/api/tasks?status=all").json == {"deleted": 1}
     assert mallory.titles("?deleted=true") == ["Mallory's"]
+    again = mallory.post("/api/tasks", json={"title": "Alice's", "completed": True}, headers=key)
+    assert "Idempotency-Replayed" not in again.headers
+    assert again.json["user_id"] == mallory.id
+    assert mallory.delete(f"/api/tasks/{again.json['id']}?permanent=true").status_code == 200
     assert mallory.post(f"/api/tasks/{own['id']}/restore").status_code == 200
     assert alice.get("/api/tasks").json == [theirs]
 
@@ -194,7 +266,7 @@ def test_the_second_wall_is_on_every_table(database_url: str) -> None:
            FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
            AND relname <> 'alembic_version'""",
     )
-    assert {name for name, *_ in tables} >= {"owners", "tasks", "tombstones"}
+    assert {name for name, *_ in tables} >= {"answers", "owners", "tasks", "tombstones"}
     assert all(enabled and policies == 1 for _, enabled, policies in tables)
     role = run_sql(
         database_url,
@@ -246,6 +318,9 @@ def test_a_failed_request_leaves_no_owner_behind(wire: Wire, alice: User) -> Non
         ("restore", 1),
         ("sweep", 1),
         ("delete for good", 1),
+        ("changes", 1),
+        ("stats", 1),
+        ("batch", 3),
         ("of another user", 2),
         ("absent", 2),
         ("stale", 2),
@@ -259,6 +334,7 @@ def test_round_trips(wire: Wire, alice: User, name: str, trips: int) -> None:
     trashed = carol.create()["id"]
     carol.delete(f"/api/tasks/{trashed}")
     etag = carol.get("/api/tasks").headers["ETag"]
+    many = {"operations": [{"op": "create", "task": {"title": "x"}}, {"op": "complete", "id": task["id"]}]}
     requests: dict[str, Callable[[], TestResponse]] = {
         "list": lambda: carol.get("/api/tasks?limit=20"),
         "list, unchanged": lambda: carol.get("/api/tasks", headers={"If-None-Match": etag}),
@@ -273,6 +349,9 @@ def test_round_trips(wire: Wire, alice: User, name: str, trips: int) -> None:
         "restore": lambda: carol.post(f"/api/tasks/{trashed}/restore"),
         "sweep": lambda: carol.delete("/api/tasks?status=all"),
         "delete for good": lambda: carol.delete(f"{path}?permanent=true"),
+        "changes": lambda: carol.get("/api/tasks/changes"),
+        "stats": lambda: carol.get("/api/tasks/stats"),
+        "batch": lambda: carol.post("/api/tasks/batch", json=many),
         "of another user": lambda: carol.get(f"/api/tasks/{foreign['id']}"),
         "absent": lambda: carol.get("/api/tasks/0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"),
         "stale": lambda: carol.patch(path, json={"title": "x"}, headers={"If-Match": '"99"'}),

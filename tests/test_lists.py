@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from tests.conftest import User, assert_problem
-from todo_service.queries import SORTS
+from todo_service.listing import SORTS
 
 
 def pages(user: User, path: str) -> list[list[dict[str, Any]]]:

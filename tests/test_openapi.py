@@ -12,9 +12,10 @@ from flask import Flask
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.conftest import User
+from tests.conftest import ORIGIN, User
 from todo_service.etags import JSON_OPTIONS, answer
 from todo_service.models import PRIORITIES
+from todo_service.parameters import LIST_ALIASES
 from todo_service.queries import TASK
 from todo_service.schemas import Task, task_out
 
@@ -28,7 +29,11 @@ OPERATIONS = {
     "deleteTask": "delete /api/tasks/{id}",
     "restoreTask": "post /api/tasks/{id}/restore",
     "completeTask": "patch /api/tasks/{id}/complete",
+    "runBatch": "post /api/tasks/batch",
+    "listChanges": "get /api/tasks/changes",
+    "getStats": "get /api/tasks/stats",
 }
+SERVER_SET = {"id", "user_id", "completed_at", "created_at", "updated_at", "deleted_at", "version"}
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +139,7 @@ def test_parameters_are_described(operations: dict[str, Any]) -> None:
 
 def test_bodies_and_answers_have_examples_that_fit(document: dict[str, Any], operations: dict[str, Any]) -> None:
     bodies = {operation["operationId"] for operation in operations.values() if "requestBody" in operation}
-    assert {"createTask", "putTask", "updateTask", "completeTask"} <= bodies
+    assert {"createTask", "putTask", "updateTask", "completeTask", "runBatch"} <= bodies
     for operation in operations.values():
         contents = [operation["requestBody"]] if "requestBody" in operation else []
         [success] = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
@@ -146,6 +151,8 @@ def test_bodies_and_answers_have_examples_that_fit(document: dict[str, Any], ope
 def example_of(document: dict[str, Any], schema: dict[str, Any]) -> Any:
     """The example of a schema, or the one made of its properties' examples. Raises KeyError where one is missing."""
     schema = resolve(document, schema)
+    if "example" not in schema and "anyOf" in schema:
+        return example_of(document, schema["anyOf"][0])
     if "example" not in schema and schema["type"] == "array":
         return [example_of(document, schema["items"])]
     if "example" not in schema and schema["type"] == "object":
@@ -168,6 +175,58 @@ def test_errors_are_problems(document: dict[str, Any], operations: dict[str, Any
             check(document, content["schema"], content["example"])
 
 
+def names(operation: dict[str, Any], place: str) -> set[str]:
+    return {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == place}
+
+
+def test_every_post_takes_an_idempotency_key(operations: dict[str, Any]) -> None:
+    posts = {name for name in operations if name.startswith("post ")}
+    assert {name for name, operation in operations.items() if "Idempotency-Key" in names(operation, "header")} == posts
+    assert {name for name, operation in operations.items() if "409" in operation["responses"]} == posts
+    for name in posts:
+        [success] = [answer for status, answer in operations[name]["responses"].items() if status.startswith("2")]
+        assert "Idempotency-Replayed" in success["headers"], name
+        assert {"403", "422"} <= set(operations[name]["responses"]), name
+
+
+def test_conditions_are_documented_where_they_hold(
+    alice: User, document: dict[str, Any], operations: dict[str, Any]
+) -> None:
+    """If-None-Match stands where the answer has an ETag, If-Match on each change of one task; 410 with sync tokens."""
+    id = alice.create()["id"]
+    for name, operation in operations.items():
+        method, path = name.split(" ")
+        if method == "get":
+            response = alice.get(path.replace("{id}", id))
+            assert response.status_code == 200, name
+            has_etag = "ETag" in response.headers
+            assert ("If-None-Match" in names(operation, "header")) is has_etag, name
+            assert ("304" in operation["responses"]) is has_etag, name
+            assert ("ETag" in operation["responses"]["200"].get("headers", {})) is has_etag, name
+        assert ("If-Match" in names(operation, "header")) is ("{id}" in path and method != "get"), name
+        assert ("412" in operation["responses"]) is ("If-Match" in names(operation, "header") or "batch" in path), name
+        assert ("410" in operation["responses"]) is ("since" in names(operation, "query")), name
+    assert {"403", "404"} <= set(operations["post /api/tasks/batch"]["responses"])
+    assert "X-Total-Count" in operations["get /api/tasks"]["responses"]["200"]["headers"]
+
+
+def test_documented_headers_can_be_read_by_a_page(
+    alice: User, document: dict[str, Any], operations: dict[str, Any]
+) -> None:
+    """A browser hides all others from a page of another origin."""
+    exposed = alice.get("/api/tasks", headers={"Origin": ORIGIN}).headers["Access-Control-Expose-Headers"].split(", ")
+    for name, operation in operations.items():
+        for status, response in operation["responses"].items():
+            named = set(resolve(document, response).get("headers", {})) - {"Allow", "WWW-Authenticate"}
+            assert named <= set(exposed), (name, status)
+
+
+def test_other_spellings_are_not_documented(operations: dict[str, Any]) -> None:
+    parameters = {parameter["name"]: parameter["schema"] for parameter in operations["get /api/tasks"]["parameters"]}
+    assert not parameters.keys() & set(LIST_ALIASES)
+    assert parameters["sort"]["enum"] == ["created_at", "updated_at", "due_date", "priority", "title", "position"]
+
+
 def test_every_field_has_a_type(schemas: dict[str, Any]) -> None:
     for name, schema in schemas.items():
         for field, described in schema["properties"].items():
@@ -182,14 +241,56 @@ def test_task_fields(schemas: dict[str, Any]) -> None:
     assert times == ["completed_at", "created_at", "updated_at", "deleted_at"]
     assert task["priority"]["enum"] == ["low", "medium", "high"]
     assert kinds["priority"] == ["string"]
-    assert kinds["description"] == kinds["completed_at"] == kinds["deleted_at"] == [["string", "null"]]
+    nullable = [name for name, [kind, *_] in kinds.items() if kind == ["string", "null"]]
+    assert nullable == ["description", "completed_at", "recurrence", "deleted_at"]
+    assert task["repeat_from"]["enum"] == ["due", "completion"]
     assert [field.get("format") for field in task["due_date"]["anyOf"]] == ["date", "date-time", None]
     assert kinds["due_date"] == ["string", "string", "null"]
     assert set(schemas["Task"]["required"]) == set(task)
     assert schemas["TaskCreate"]["required"] == ["title"]
     assert "required" not in schemas["TaskUpdate"]
+    for name in ("TaskCreate", "TaskUpdate"):
+        given = schemas[name]["properties"]
+        assert given["priority"]["enum"] == ["low", "medium", "high", None]
+        assert given["repeat_from"]["enum"] == ["due", "completion", None]
+        assert given.keys() == task.keys() - SERVER_SET
+    # Generators take a field with a default for one that has to be sent.
+    assert not any("default" in field for schema in schemas.values() for field in schema["properties"].values())
     # What is unknown is ignored, and a generated client must not choke on a field that is added one day.
     assert all("additionalProperties" not in schema for schema in schemas.values())
+
+
+def success_of(operation: dict[str, Any]) -> dict[str, Any]:
+    [success] = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
+    schema: dict[str, Any] = success["content"]["application/json"]["schema"]
+    return schema
+
+
+def test_answers_of_many_fit_the_document(alice: User, document: dict[str, Any], operations: dict[str, Any]) -> None:
+    """Batch, changes and stats: right types, and all of the documented fields, no others."""
+    kept, gone = (alice.create(due_date="2026-12-31", recurrence="daily", tags=["a"]) for _ in range(2))
+    answers = {
+        "post /api/tasks/batch": alice.post(
+            "/api/tasks/batch",
+            json={
+                "operations": [
+                    {"op": "create", "task": {"title": "x", "tags": ["a", "b"]}},
+                    {"op": "complete", "id": kept["id"]},
+                    {"op": "delete", "id": gone["id"], "permanent": True},
+                ]
+            },
+        ),
+        "get /api/tasks/changes": alice.get("/api/tasks/changes"),
+        "get /api/tasks/stats": alice.get("/api/tasks/stats"),
+    }
+    for name, response in answers.items():
+        assert response.status_code == 200, response.text
+        schema = expanded(document, success_of(operations[name]))
+        check(document, schema, response.json)
+        assert response.json.keys() == schema["properties"].keys(), name
+    assert {change["purged"] for change in answers["get /api/tasks/changes"].json["changes"]} == {True, False}
+    for change in answers["get /api/tasks/changes"].json["changes"]:
+        assert change.keys() == document["components"]["schemas"]["Change"]["properties"].keys()
 
 
 @pytest.mark.parametrize("due_date", [None, "2026-12-31", "2026-12-31T18:00:00+01:00"])
@@ -213,6 +314,8 @@ ROW: dict[str, Any] = {
     "due_on": None,
     "due_at": None,
     "tags": [],
+    "recurrence": None,
+    "repeat_from": "due",
     "position": 1.0,
     "created_at": MOMENT,
     "updated_at": MOMENT,
@@ -222,6 +325,7 @@ ROW: dict[str, Any] = {
 ROWS: dict[str, dict[str, Any]] = {
     "nulls": {},
     "full": {"description": "Oat", "completed": True, "completed_at": MOMENT, "priority": 3, "tags": ["home", "a,b"]}
+    | {"recurrence": "FREQ=DAILY;COUNT=3", "repeat_from": "completion"}
     | {"position": -0.5, "deleted_at": MOMENT, "version": 2**53},
     "a day": {"due_on": date(2026, 12, 31), "priority": 1},
     "the first day": {"due_on": date(1970, 1, 1)},

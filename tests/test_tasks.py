@@ -37,6 +37,8 @@ def test_title_only_creates_a_whole_task(alice: User) -> None:
         "priority": "medium",
         "due_date": None,
         "tags": [],
+        "recurrence": None,
+        "repeat_from": "due",
         "position": 1,
         "deleted_at": None,
         "version": 1,
@@ -71,16 +73,24 @@ def test_title_only_creates_a_whole_task(alice: User) -> None:
         ("tags", None, []),
         ("tags", [" home ", "Work", "HOME", "work"], ["home", "Work"]),
         ("tags", ["t" * 50] + [str(n) for n in range(19)], ["t" * 50] + [str(n) for n in range(19)]),
+        ("recurrence", None, None),
+        ("recurrence", "daily", "daily"),
+        ("recurrence", "Weekly", "weekly"),
+        ("recurrence", "RRULE:byday=mo;freq=weekly", "FREQ=WEEKLY;BYDAY=MO"),
+        ("repeat_from", "completion", "completion"),
+        ("repeat_from", "due", "due"),
+        ("repeat_from", None, "due"),
         ("position", 0, 0),
         ("position", -1.5, -1.5),
         ("position", 10**12, 10**12),
     ],
 )
 def test_field_is_kept(alice: User, field: str, sent: Any, kept: Any) -> None:
-    created = alice.create(**{field: sent})
+    others = {"due_date": "2026-12-31"} if field == "recurrence" else {}
+    created = alice.create(**{field: sent}, **others)
     assert created[field] == kept
     assert alice.get(f"/api/tasks/{created['id']}").json == created
-    changed = alice.patch(f"/api/tasks/{alice.create()['id']}", json={field: sent}).json
+    changed = alice.patch(f"/api/tasks/{alice.create(**others)['id']}", json={field: sent}).json
     assert changed[field] == kept
 
 
@@ -100,6 +110,10 @@ def test_field_is_kept(alice: User, field: str, sent: Any, kept: Any) -> None:
             ("tags", value)
             for value in ["home", [""], ["  "], ["t" * 51], [1], [None], ["a\0"], [str(n) for n in range(21)]]
         ),
+        *(("recurrence", value) for value in ["", "none", 7, [], "FREQ=HOURLY", "FREQ=WEEKLY;COUNT=0", "a\0"]),
+        # A good rule, but there is nothing to count from.
+        *(("recurrence", value) for value in ["daily", "FREQ=WEEKLY;BYDAY=MO"]),
+        *(("repeat_from", value) for value in ["", "Due", "start", 1, []]),
         *(("position", value) for value in ["1", True, [], 1e13, -1e13, 10**400, "१"]),
     ],
 )
@@ -145,6 +159,17 @@ def test_empty_update_changes_nothing(alice: User, method: str) -> None:
     task = alice.create()
     assert alice.request(method, f"/api/tasks/{task['id']}", json={}).json == task
     assert alice.get("/api/tasks").headers["ETag"] == '"1"'
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_due_date_of_a_task_that_repeats_stays(alice: User, method: str) -> None:
+    task = alice.create(due_date="2026-12-31", recurrence="weekly")
+    path = f"/api/tasks/{task['id']}"
+    problem = assert_problem(alice.request(method, path, json={"due_date": None}), 422, "invalid")
+    assert problem["errors"] == [{"field": "recurrence", "message": "Needs a due_date."}]
+    assert alice.get(path).json == task
+    both = alice.request(method, path, json={"due_date": None, "recurrence": None}).json
+    assert both["due_date"] is both["recurrence"] is None
 
 
 def test_due_date_changes_its_form(alice: User) -> None:
@@ -198,7 +223,9 @@ def test_strict_handling_covers_parameters(alice: User) -> None:
 
 
 def test_a_whole_task_may_be_sent_back(alice: User) -> None:
-    task = alice.create(description="x", tags=["a"], due_date="2026-12-31T10:00:00Z")
+    task = alice.create(
+        description="x", tags=["a"], due_date="2026-12-31T10:00:00Z", recurrence="daily", repeat_from="completion"
+    )
     answer = alice.put(f"/api/tasks/{task['id']}", json=task | {"title": "Changed"}).json
     assert answer == task | {"title": "Changed", "version": answer["version"], "updated_at": answer["updated_at"]}
 

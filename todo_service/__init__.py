@@ -4,18 +4,27 @@ What stands where; a module imports only from the lines below its own, never fro
 
     app          the factory: puts everything together
     cli          the `flask` commands
-    tasks        the tasks blueprint               health    is it alive, can it serve
-    docs         OpenAPI and Swagger UI            blueprint routes in both families
-    metrics      numbers for Prometheus
-    auth         bearer token -> owner             jwks      the key server's keys
-    mutations    everything that changes tasks     retention what is removed for good
-    schemas      the shapes of requests and answers
-    queries      everything that reads tasks
-    parsing      body and query -> view            etags     versions and conditions
-    limits       requests a user may make
-    pagination   cursors                           logs      one line a request
+    tasks        one task, and the list             batch      many operations as one
+    changes      delta sync                         stats      counts
+    transfer     export and import                  metrics    Prometheus
+    health       is it alive, can it serve
+    docs         the OpenAPI document               blueprint  routes in both families
+    swagger      the pages that show it             retention  what is removed for good
+    idempotency  a POST repeated is done once
+    portable     what files have -> tasks           imports    many tasks at once, all or none
+    formats_json, formats_csv, formats_ics          what the files look like
+    plans        changes that must look first       planning   what operations make of tasks
+    auth         bearer token -> owner              jwks       the key server's keys
+    mutations    changes in one statement           queries    everything that reads tasks
+    schemas      the shapes of requests, answers    parameters what addresses may ask for
+    fields       the types of their fields
+    parsing      body and query -> view             etags      versions and conditions
+    listing      filters and order of a list        dues       due dates compared
+    recurrence   what follows an occurrence         rrule      the language of its rules
+    limits       how often a user may ask           logs       one line a request
+    pagination   cursors                            search     text as it is compared
     db           connections, and whose rows a statement sees
-    models       the tables                        embedded  the bundled PostgreSQL
+    models       the tables                         embedded   the bundled PostgreSQL
     errors       every failure, and its one way out
     config       settings
 """

@@ -4,14 +4,32 @@ from flask import Flask, Request
 from flask.sessions import SessionInterface, SessionMixin
 from flask_cors import CORS
 
-from . import cli, docs, embedded, errors, etags, health, limits, logs, metrics, parsing, tasks
+from . import (
+    batch,
+    changes,
+    cli,
+    docs,
+    embedded,
+    errors,
+    etags,
+    health,
+    limits,
+    logs,
+    metrics,
+    parsing,
+    stats,
+    tasks,
+    transfer,
+)
 from .auth import Authenticator
 from .config import Settings, load
 from .db import Database
 
 MAX_BODY = 1024 * 1024
 EXPOSED = [
+    "Content-Disposition",
     "ETag",
+    "Idempotency-Replayed",
     "Link",
     "Location",
     "Preference-Applied",
@@ -19,6 +37,7 @@ EXPOSED = [
     "RateLimit-Policy",
     "Retry-After",
     "X-Request-ID",
+    "X-Total-Count",
 ]
 
 
@@ -48,7 +67,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.cors_origins:
         CORS(app, origins=list(settings.cors_origins), supports_credentials=True, expose_headers=EXPOSED, max_age=600)
     api = docs.api_of(app)
-    api.register_blueprint(tasks.blueprint)
+    for module in (tasks, batch, changes, stats, transfer):
+        api.register_blueprint(module.blueprint)
     docs.publish(app, api)
     app.register_blueprint(health.blueprint)
     errors.register(app)

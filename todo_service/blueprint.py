@@ -20,6 +20,9 @@ HEADERS = {
     "ETag": ("The version, in quotes: for If-Match and If-None-Match.", '"17"'),
     "Link": ('The next page, `<…>; rel="next"`; absent on the last one.', '<https://…/api/tasks?cursor=…>; rel="next"'),
     "Location": ("Where the new task is.", "/api/tasks/0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"),
+    "Content-Disposition": ("That it is a file, and its name.", 'attachment; filename="tasks-2026-12-31.json"'),
+    "X-Total-Count": ("With `count=true`: how many tasks match, on all pages together.", "42"),
+    "Idempotency-Replayed": ("`true` when this is the answer to an earlier request with the same key.", "true"),
 }
 
 
@@ -43,7 +46,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # the library h
         for method, doc in self._docs[endpoint].items():
             if method != "parameters":
                 verb, _, noun = endpoint.partition("_")
-                doc["manual_doc"] = {
+                doc["manual_doc"] = doc.get("manual_doc", {}) | {
                     "operationId": ("put" if method == "put" else verb) + noun.title().replace("_", "")
                 }
 
@@ -54,6 +57,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # the library h
         def patch(self, rule: str) -> Callable[[View], View]: ...
         def delete(self, rule: str) -> Callable[[View], View]: ...
         def route(self, rule: str, *, methods: list[str]) -> Callable[[View], View]: ...
+        def doc(self, **documented: Any) -> Callable[[View], View]: ...
         def arguments(self, schema: Schema, **options: Any) -> Callable[[View], View]: ...
 
     def response(self, status: int, schema: Any = None, **documented: Any) -> Callable[[View], View]:

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -15,9 +16,10 @@ from alembic.config import Config
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 
-from . import mutations, retention
+from . import portable, retention
 from .config import ROOT, Settings
 from .db import database
+from .imports import add_tasks
 
 VERBS = ("Buy", "Call", "Write to", "Repair", "Plan", "Read", "Clean", "Return", "Book", "Water")
 THINGS = ("the neighbours", "the bike", "a birthday present", "the tax office", "the garden", "a train", "the library")
@@ -48,9 +50,9 @@ def upgrade(url: str) -> None:
 @click.command()
 @with_appcontext
 def purge() -> None:
-    """Remove trash and tombstones whose time is over. For cron; may run on several machines at once."""
-    trash, tombstones = retention.purge(database())
-    click.echo(f"{trash} tasks removed for good, {tombstones} tombstones dropped")
+    """Remove what is kept for a while only and whose time is over. For cron; may run on several machines at once."""
+    trash, tombstones, answers = retention.purge(database())
+    click.echo(f"{trash} tasks removed for good, {tombstones} tombstones dropped, {answers} Idempotency-Keys forgotten")
 
 
 @click.command()
@@ -84,11 +86,12 @@ def make_token(user: str, days: int = 1) -> str:
 @click.option("--tasks", default=100, show_default=True, help="Tasks for each user.")
 @with_appcontext
 def seed(users: int, tasks: int) -> None:
-    """Fill the database with made-up tasks of user-1, user-2, …"""
+    """Fill the database with made-up tasks of user-1, user-2, …; a second time adds only what is new."""
     draw = random.Random(0)  # noqa: S311
     with click.progressbar(range(1, users + 1), label="users", file=sys.stderr) as numbers:
         for number in numbers:
-            mutations.create_tasks(f"user-{number}", [made_up(draw) for _ in range(tasks)])
+            user, made = f"user-{number}", ((f"task {n}", made_up(draw)) for n in range(tasks))
+            add_tasks(user, portable.rows(user, made, datetime.now(UTC)))
 
 
 def made_up(draw: random.Random) -> dict[str, Any]:

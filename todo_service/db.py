@@ -11,6 +11,7 @@ What the statements say is left to `queries.py` and `mutations.py`.
 
 import functools
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,7 +19,7 @@ from typing import Any, cast
 
 import psycopg2
 from flask import current_app
-from psycopg2.errors import LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
+from psycopg2.errors import CheckViolation, LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
 from sqlalchemy import ClauseElement, event
 from sqlalchemy.dialects.postgresql import psycopg2 as psycopg2_dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -28,7 +29,8 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from . import embedded
 from .config import Settings
-from .errors import Unavailable
+from .errors import Invalid, Unavailable
+from .models import MEANING
 
 log = logging.getLogger(__name__)
 
@@ -45,21 +47,27 @@ SCOPED = (
     f"SET LOCAL ROLE {ROLE}; SET LOCAL statement_timeout = {STATEMENT * 1000}; SET LOCAL lock_timeout = {LOCK * 1000}; "
     "SET LOCAL app.user_id = %(owner)s; "
 )
-UNSCOPED = f"SET LOCAL statement_timeout = {STATEMENT * 1000}; SET LOCAL lock_timeout = {LOCK * 1000}; "
+UNSCOPED = (
+    f"SET LOCAL ROLE NONE; SET LOCAL statement_timeout = {STATEMENT * 1000}; SET LOCAL lock_timeout = {LOCK * 1000}; "
+)
 
 
 DIALECT = psycopg2_dialect.dialect()  # type: ignore[no-untyped-call]
 
 
 class Query:
-    """A statement of SQLAlchemy's, compiled once; a call passes values for its bound parameters by name."""
+    """Statements of SQLAlchemy's, compiled once; a call passes values for their bound parameters by name.
+
+    They go out in one message; what comes back is the last one's answer.
+    """
 
     __slots__ = ("constants", "sql")
 
-    def __init__(self, statement: ClauseElement) -> None:
-        compiled = statement.compile(dialect=DIALECT)
-        self.sql = str(compiled)
-        self.constants = {name: value for name, value in compiled.params.items() if value is not None}
+    def __init__(self, *statements: ClauseElement) -> None:
+        compiled = [statement.compile(dialect=DIALECT) for statement in statements]
+        self.sql = "; ".join(map(str, compiled))
+        params = [param for one in compiled for param in one.params.items()]
+        self.constants = {name: value for name, value in params if value is not None}
 
 
 class Database:
@@ -67,6 +75,7 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._thread = threading.local()
         self.pool = QueuePool(
             self._connect, pool_size=settings.pool_size, max_overflow=0, timeout=CHECKOUT, reset_on_return=None
         )
@@ -101,10 +110,32 @@ class Database:
         """Run a statement that is meant to see every user's rows, with the rights of the connection's own role."""
         return self._run(UNSCOPED + query.sql, {**query.constants, **values})
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What this thread reads and writes inside is one transaction: all of it, or nothing after an exception.
+
+        Inside of another one it is a part of that, whose end decides.
+        """
+        if getattr(self._thread, "transaction", None):
+            yield
+            return
+        with self._connection() as connection:
+            self._thread.transaction = _Transaction(connection)
+            try:
+                yield
+                self._thread.transaction.end("COMMIT")
+            except BaseException:
+                self._thread.transaction.end("ROLLBACK")
+                raise
+            finally:
+                self._thread.transaction = None
+
     def _run(self, sql: str, values: dict[str, Any]) -> list[Row]:
-        with self._connection() as connection, closing(connection.cursor()) as cursor:
-            cursor.execute(sql, values)
-            return list(cursor.fetchall()) if cursor.description else []
+        transaction: _Transaction | None = getattr(self._thread, "transaction", None)
+        if transaction:
+            return transaction.run(sql, values)
+        with self._connection() as connection:
+            return _execute(connection, sql, values)
 
     @contextmanager
     def _connection(self) -> Iterator[PoolProxiedConnection]:
@@ -122,6 +153,10 @@ class Database:
             raise Unavailable("The database took too long; nothing was changed, please try again.") from None
         except ReadOnlySqlTransaction:
             raise Unavailable("The database takes no changes at the moment; please try again.") from None
+        except CheckViolation as error:
+            if error.diag.constraint_name not in MEANING:
+                raise
+            raise Invalid([MEANING[error.diag.constraint_name]]) from None
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             log.warning("connection lost: %s", _first_line(error))
             connection.invalidate()
@@ -130,8 +165,31 @@ class Database:
             connection.close()
 
 
+class _Transaction:
+    """A transaction on `connection`; it begins in the message of its first statement."""
+
+    def __init__(self, connection: PoolProxiedConnection) -> None:
+        self._connection = connection
+        self._begun = False
+
+    def run(self, sql: str, values: dict[str, Any]) -> list[Row]:
+        begin, self._begun = "" if self._begun else "BEGIN; ", True
+        return _execute(self._connection, begin + sql, values)
+
+    def end(self, how: str) -> None:
+        if self._begun:
+            self._begun = False
+            _execute(self._connection, how)
+
+
 class ConnectionLost(Unavailable):
     """The connection broke while a statement was under way: a change may or may not have been made."""
+
+
+def _execute(connection: PoolProxiedConnection, sql: str, values: dict[str, Any] | None = None) -> list[Row]:
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(sql, values)
+        return list(cursor.fetchall()) if cursor.description else []
 
 
 def database() -> Database:

@@ -1,19 +1,21 @@
-"""The API's documentation: OpenAPI 3.1 at /api/openapi.json, Swagger UI at /api/docs from files the service has itself.
+"""The API's document, OpenAPI 3.1; the pages that show it are `swagger.py`'s.
 
-The document is made from the blueprints and schemas when the app starts; what holds for many operations alike (errors,
-conditional headers, the bearer token) is added here instead of on every view.
+It is made from the blueprints and schemas when the app starts; what holds for many operations alike (errors,
+conditions, idempotency, the bearer token) is added here instead of on every view.
 """
 
-from importlib.resources import files
 from typing import Any
 
 import flask_smorest
 import orjson
-from flask import Blueprint, Flask, Response, current_app, g, send_from_directory
+from flask import Flask, Response, g
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from . import errors
+from . import errors, swagger
+from .blueprint import Blueprint
 from .fields import Time
+from .idempotency import HEADER as IDEMPOTENCY_KEY
+from .idempotency import HOURS, MAX_KEY
 from .schemas import ID, ProblemDetails
 
 VERSION = "1.0.0"
@@ -35,57 +37,46 @@ ERRORS: dict[errors.Problem | HTTPException, str] = {
     ),
     errors.Forbidden("This task belongs to another user."): "The task is another user's, or there is no room for more.",
     errors.NotFound("There is no task with this id."): "No such task.",
-    errors.PreconditionFailed('The task has changed: its version is now "18". Read it again, then retry.'): (
-        "The task has changed since the version in `If-Match`."
+    errors.Conflict("A request with this Idempotency-Key is still running; please try again in a moment."): (
+        "The first request with this `Idempotency-Key` is still running."
     ),
-    RequestEntityTooLarge(): "The body is larger than 1 MiB.",
-    errors.UnsupportedMedia("The body must be JSON."): "The body is not sent as `application/json`.",
+    errors.Gone("This token is too old: deletions since then are no longer known. Start again without `since`."): (
+        "The token in `since` is too old."
+    ),
+    errors.PreconditionFailed('The task has changed: its version is now "18". Read it again, then retry.'): (
+        "The task has changed since the version that the request names."
+    ),
+    RequestEntityTooLarge(): "The body is too large: 1 MiB is the limit, 16 MiB for an import.",
+    errors.UnsupportedMedia("The body must be JSON."): "The body is of a type that is not taken here.",
     errors.Invalid([("title", "Length must be between 1 and 200.")]): "A bad value; `errors` names each field.",
     errors.TooManyRequests("Too many requests; try again in 42 s.", 42): "Try again after `Retry-After` seconds.",
     errors.Unavailable("The database cannot be reached."): "Try again after `Retry-After` seconds.",
 }
 IF_MATCH = 'Change only this version: an ETag, as `"17"`. Answered by 412 when the task has changed since.'
 IF_NONE_MATCH = "The ETag of what the client has: answered by 304 while nothing has changed."
+IDEMPOTENT = (
+    f"Any new text of up to {MAX_KEY} characters, a UUID for example. A repetition with the same key is done once, and "
+    f"answered as the first time, for {HOURS} hours."
+)
+KEY = {"minLength": 1, "maxLength": MAX_KEY, "examples": ["5f1c6d1e-8f0b-4c39-a3a6-0a2e5f4d7b11"]}
 PREFER = "`handling=strict` refuses unknown fields and parameters with 422."
+# What an operation may answer because it has this parameter, or is at this address.
+FAILURES = {
+    "id": {"403", "404"},
+    "since": {"410"},
+    "Prefer": {"422"},
+    "If-Match": {"412"},
+    # No room for more; still running; used for another request.
+    IDEMPOTENCY_KEY: {"403", "409", "422"},
+    "/api/tasks/batch": {"404", "412"},
+}
 # What Swagger UI proposes to send: a few fields, where the schema's own examples would make it all of them.
 BODIES = {
     "TaskCreate": {"title": "Buy milk", "priority": "high", "due_date": "2026-12-31", "tags": ["shopping"]},
     "TaskUpdate": {"title": "Buy oat milk", "due_date": "2026-12-31T18:00:00+01:00"},
+    "Batch": {"operations": [{"op": "create", "task": {"title": "Buy milk"}}, {"op": "delete", "id": ID}]},
+    "ImportTask": {"id": ID, "title": "Buy milk", "completed": True, "completed_at": "2026-11-20T08:00:00Z"},
 }
-
-ASSETS = {
-    "swagger-ui.css": "text/css",
-    "swagger-ui-bundle.js": "text/javascript",
-    "favicon-32x32.png": "image/png",
-}
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>todo_service API</title>
-<link rel="icon" href="/api/docs/favicon-32x32.png">
-<link rel="stylesheet" href="/api/docs/swagger-ui.css">
-<div id="swagger-ui"></div>
-<script src="/api/docs/swagger-ui-bundle.js"></script>
-<script src="/api/docs/start.js"></script>
-</html>
-"""
-START = """window.ui = SwaggerUIBundle({
-  url: "/api/openapi.json",
-  dom_id: "#swagger-ui",
-  deepLinking: true,
-  persistAuthorization: true,
-  tryItOutEnabled: true,
-  displayRequestDuration: true,
-  defaultModelsExpandDepth: 0,
-});
-"""
-# Nothing from elsewhere, and no script that is not one of the files above; the interface sets styles of its own.
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
-)
-
-blueprint = Blueprint("docs", __name__, url_prefix="/api")
 
 
 class Api(flask_smorest.Api):  # type: ignore[misc]  # the library has no types
@@ -142,27 +133,33 @@ def publish(app: Flask, api: Api) -> None:
         if name in BODIES:
             schema["example"] = BODIES[name]
     app.extensions["openapi"] = orjson.dumps(document)
-    app.register_blueprint(blueprint)
+    app.register_blueprint(swagger.blueprint)
 
 
 def complete(path: str, method: str, operation: dict[str, Any]) -> None:
     """Add what every operation of this kind has."""
-    one, body = "{id}" in path, "requestBody" in operation
-    parameters = operation.setdefault("parameters", [])
-    statuses = ["400", "401", "429", "503", *(["413", "415"] if body else []), *(["403", "404"] if one else [])]
+    body, parameters = "requestBody" in operation, operation.setdefault("parameters", [])
+    [success] = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
+    headers = success.pop("headers", {})
+    if any(parameter["name"] == "count" for parameter in parameters):
+        headers |= Blueprint.headers("X-Total-Count")
     if body or parameters:
-        statuses.append("422")
         parameters.append(parameter("header", "Prefer", PREFER, {"examples": ["handling=strict"]}))
-    if method == "get":
+    if "{id}" in path:
+        parameters.insert(0, parameter("path", "id", "The task's id.", {"format": "uuid", "examples": [ID]}))
+        if method != "get":
+            parameters.append(parameter("header", "If-Match", IF_MATCH, {"examples": ['"17"']}))
+    if method == "get" and "ETag" in headers:
         operation["responses"]["304"] = {"description": "Nothing has changed since the version in `If-None-Match`."}
         parameters.append(parameter("header", "If-None-Match", IF_NONE_MATCH, {"examples": ['"17"']}))
-    elif one:
-        statuses.append("412")
-        parameters.append(parameter("header", "If-Match", IF_MATCH, {"examples": ['"17"']}))
-    if one:
-        parameters.insert(0, parameter("path", "id", "The task's id.", {"format": "uuid", "examples": [ID]}))
-    elif method == "post":
-        statuses.append("403")
+    if method == "post":
+        headers |= Blueprint.headers("Idempotency-Replayed")
+        parameters.append(parameter("header", IDEMPOTENCY_KEY, IDEMPOTENT, KEY))
+    if headers:
+        success["headers"] = headers
+    statuses = {"400", "401", "429", "503"} | ({"413", "415"} if body else set())
+    statuses = statuses.union(*[FAILURES.get(parameter["name"], set()) for parameter in parameters])
+    statuses |= FAILURES.get(path, set())
     operation["responses"] |= {status: {"$ref": f"#/components/responses/Error{status}"} for status in statuses}
     operation["responses"] = dict(sorted(operation["responses"].items()))
     operation["security"] = [{"bearer": []}]
@@ -172,29 +169,3 @@ def parameter(place: str, name: str, description: str, schema: dict[str, Any]) -
     """A string. Examples stand in its schema: Swagger UI would send one of the parameter's own if nobody removed it."""
     described = {"description": description, "required": place == "path", "schema": {"type": "string"} | schema}
     return {"in": place, "name": name} | described
-
-
-@blueprint.get("/openapi.json")
-def openapi() -> Response:
-    """The OpenAPI document"""
-    return Response(current_app.extensions["openapi"], content_type="application/json")
-
-
-@blueprint.get("/docs")
-def page() -> Response:
-    """Swagger UI"""
-    return Response(PAGE, content_type="text/html; charset=utf-8", headers={"Content-Security-Policy": POLICY})
-
-
-@blueprint.get("/docs/start.js")
-def start() -> Response:
-    """What starts Swagger UI: a file, so that the page needs no inline script"""
-    return Response(START, content_type="text/javascript; charset=utf-8")
-
-
-@blueprint.get("/docs/<asset>")
-def asset(asset: str) -> Response:
-    """A file of Swagger UI"""
-    if asset not in ASSETS:
-        raise errors.NotFound("The documentation has no such file.")
-    return send_from_directory(str(files("flask_swagger_ui") / "dist"), asset, mimetype=ASSETS[asset], max_age=86400)

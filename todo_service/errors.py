@@ -6,6 +6,8 @@
     ├── Forbidden           403  another user's task, another user's path
     │   └── QuotaExceeded        no room for another task
     ├── NotFound            404
+    ├── Conflict            409  the first request with this Idempotency-Key is still running
+    ├── Gone                410  the sync token is older than the deletions that are still known
     ├── PreconditionFailed  412  If-Match names another version
     ├── UnsupportedMedia    415  not JSON
     ├── Invalid             422  a field or parameter with a bad value; carries `errors`
@@ -48,8 +50,15 @@ class Problem(Exception):
         super().__init__(detail)
         self.detail = detail
         self.code = code or self.code
-        self.errors = [{"field": field, "message": message} for field, message in errors]
+        # A field's name is the client's own text, and may hold what UTF-8 can't express.
+        self.errors = [{"field": printable(field), "message": message} for field, message in errors]
         self.headers = dict(headers or {})
+
+    def within(self, place: str) -> "Problem":
+        """The same failure, said to be that of one part of the request."""
+        self.detail = f"{place}: {self.detail}"
+        self.errors = [{"field": place, "message": self.detail}]
+        return self
 
 
 class InvalidRequest(Problem):
@@ -75,8 +84,20 @@ class QuotaExceeded(Forbidden):
     code = "quota-exceeded"
 
 
+def full() -> QuotaExceeded:
+    return QuotaExceeded("You have as many tasks as there is room for; delete some first.")
+
+
 class NotFound(Problem):
     status, code = 404, "not-found"
+
+
+class Conflict(Problem):
+    status, code = 409, "conflict"
+
+
+class Gone(Problem):
+    status, code = 410, "gone"
 
 
 class PreconditionFailed(Problem):
@@ -93,7 +114,7 @@ class Invalid(Problem):
     status, code = 422, "invalid"
 
     def __init__(self, errors: list[tuple[str, str]]) -> None:
-        field, message = errors[0]
+        field, message = printable(errors[0][0]), errors[0][1]
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         super().__init__(f"{field}: {message}{more}", errors=errors)
 
@@ -112,6 +133,10 @@ class Unavailable(Problem):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def register(app: Flask) -> None:

@@ -6,17 +6,22 @@ A value that was meant otherwise is better refused than stored. Which fields a r
 import re
 from datetime import UTC, date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from marshmallow import ValidationError, fields
+from flask import g
+from marshmallow import EXCLUDE, RAISE, ValidationError, fields
 from marshmallow.validate import Length, OneOf
 
+from . import rrule
 from .models import MAX_TAG, MAX_TAGS, PRIORITIES
+from .search import fold
 
 # RFC 3339, section 5.6; seconds may be left out, as browsers do. ASCII digits only.
 TIMESTAMP = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", flags=re.ASCII
 )
 DATE = re.compile(r"\d{4}-\d\d-\d\d", flags=re.ASCII)
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", flags=re.ASCII | re.IGNORECASE)
 YEARS = range(1970, 10_000)
 MAX_POSITION = 1e12
 
@@ -112,7 +117,7 @@ class Tags(fields.List[str]):
         unique: dict[str, str] = {}
         for tag in super()._deserialize(value, attr, data, **kwargs):
             assert tag is not None
-            unique.setdefault(tag.casefold(), tag)
+            unique.setdefault(fold(tag), tag)
         return list(unique.values())
 
 
@@ -130,3 +135,56 @@ class QueryInteger(fields.Integer):
         if not isinstance(value, str) or not re.fullmatch(r"\d{1,9}", value, flags=re.ASCII):
             raise ValidationError("Not a valid integer.")
         return int(value)
+
+
+class QueryList(fields.List[str]):
+    """A parameter that may be repeated."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        return super()._deserialize(value if isinstance(value, list) else [value], attr, data, **kwargs)
+
+
+class TimeZone(fields.Field[ZoneInfo]):
+    """A time zone by its IANA name."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> ZoneInfo:
+        try:
+            return ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+            raise ValidationError("Must be the name of a time zone, like Europe/Berlin.") from None
+
+
+class TaskId(fields.UUID):
+    """A task's id, as text in lower case."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, str) or not UUID.fullmatch(value):
+            raise ValidationError("Not a valid UUID.")
+        return value.lower()
+
+
+class StrictInteger(fields.Integer):
+    """A JSON integer that fits into the database's."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+            raise ValidationError("Must be a whole number.")
+        return value
+
+
+class Recurrence(fields.String):
+    """A rule of RFC 5545, or one of its short names."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            return rrule.parse(text)
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+
+
+class Inner(fields.Nested):
+    """A shape within a request's, as strict about unknown names as the whole: marshmallow doesn't hand that on."""
+
+    def _load(self, value: Any, partial: Any = None) -> Any:
+        return self.schema.load(value, unknown=RAISE if g.get("strict") else EXCLUDE, partial=partial)

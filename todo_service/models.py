@@ -5,6 +5,8 @@
 orders the delta feed without gaps and is the ETag of the user's lists.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -15,6 +17,8 @@ from sqlalchemy import (
     DateTime,
     Double,
     Index,
+    Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -23,18 +27,25 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from .search import fold
 
 MAX_TITLE = 200
 MAX_DESCRIPTION = 2000
 MAX_TAGS = 20
 MAX_TAG = 50
 PRIORITIES = ("low", "medium", "high")
+REPEAT_FROM = ("due", "completion")
 QUOTA = 100_000
+MAX_BATCH = 100
 
 # Byte order: the same on every server, whatever its locale, and the fastest to compare.
 BYTES = Text(collation="C")
 TIME = DateTime(timezone=True)
+
+# Rules between fields that only the whole row can break: constraint -> field, message.
+MEANING = {"tasks_recurrence_due": ("recurrence", "Needs a due_date.")}
 
 metadata = MetaData()
 
@@ -58,6 +69,8 @@ tasks = Table(
     # The title in folded case, made by the service, so that the alphabetical order is the same on every server.
     Column("title_key", BYTES, nullable=False),
     Column("description", Text),
+    # Both in folded case, for searches that find what the user means on every server.
+    Column("description_key", BYTES),
     Column("completed", Boolean, nullable=False, server_default="false"),
     Column("completed_at", TIME),
     Column("priority", SmallInteger, nullable=False, server_default="2"),
@@ -66,8 +79,12 @@ tasks = Table(
     # A date-only due date counts from its midnight in UTC.
     Column("due_key", TIME, Computed("coalesce(due_at, timezone('UTC', due_on::timestamp))", persisted=True)),
     Column("tags", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("tag_keys", ARRAY(Text), nullable=False, server_default="{}"),
     Column("recurrence", Text),
     Column("repeat_from", Text, nullable=False, server_default="due"),
+    # A task that repeats and its successors are one series, counted from 0; each occurrence is made at most once.
+    Column("series", Uuid(as_uuid=False)),
+    Column("occurrence", Integer),
     Column("position", Double, nullable=False),
     Column("created_at", TIME, nullable=False, server_default=func.now()),
     Column("updated_at", TIME, nullable=False, server_default=func.now()),
@@ -82,10 +99,19 @@ tasks = Table(
     CheckConstraint("due_key >= '1970-01-01Z' AND due_key < '10000-01-01Z'", name="tasks_due_range"),
     CheckConstraint(f"cardinality(tags) <= {MAX_TAGS}", name="tasks_tags_count"),
     CheckConstraint("repeat_from IN ('due', 'completion')", name="tasks_repeat_from"),
+    CheckConstraint("(series IS NULL) = (occurrence IS NULL)", name="tasks_series"),
     CheckConstraint("recurrence IS NULL OR due_key IS NOT NULL", name="tasks_recurrence_due"),
     # In the order of a list's default sort; the other sort keys sort one user's tasks in memory.
     Index("tasks_by_creation", "user_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
     Index("tasks_by_version", "user_id", "version"),
+    Index(
+        "tasks_by_occurrence",
+        "user_id",
+        "series",
+        "occurrence",
+        unique=True,
+        postgresql_where=text("series IS NOT NULL"),
+    ),
     Index("tasks_in_trash", "user_id", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     # Not led by user_id, alone of all: it answers whether an id is anybody's, which is what parts 403 from 404.
     Index("tasks_by_id", "id"),
@@ -100,3 +126,48 @@ tombstones = Table(
     Column("purged_at", TIME, nullable=False, server_default=func.now()),
     Index("tombstones_by_version", "user_id", "version"),
 )
+
+# What POST requests with an Idempotency-Key were answered, for 24 hours.
+answers = Table(
+    "answers",
+    metadata,
+    Column("user_id", BYTES, primary_key=True),
+    Column("key", BYTES, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("headers", JSONB, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at", TIME, nullable=False, server_default=func.now()),
+)
+
+
+BLANK: dict[str, Any] = dict(
+    description=None,
+    completed=False,
+    priority=None,
+    due_date=None,
+    tags=None,
+    position=None,
+    recurrence=None,
+    repeat_from=None,
+)
+
+
+def columns(fields: dict[str, Any]) -> dict[str, Any]:
+    """A request's fields as the columns they are kept in; null puts the default back where a column can't be empty."""
+    values = dict(fields)
+    for name in ("title", "description"):
+        if name in values:
+            values[f"{name}_key"] = None if values[name] is None else fold(values[name])
+    if "priority" in values:
+        values["priority"] = PRIORITIES.index(values["priority"] or "medium") + 1
+    if "tags" in values:
+        values["tags"] = values["tags"] or []
+        values["tag_keys"] = [fold(tag) for tag in values["tags"]]
+    if "repeat_from" in values:
+        values["repeat_from"] = values["repeat_from"] or "due"
+    if "due_date" in values:
+        due = values.pop("due_date")
+        timed = hasattr(due, "hour")
+        values["due_on"], values["due_at"] = (None, due) if timed else (due, None)
+    return values

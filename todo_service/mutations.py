@@ -13,18 +13,16 @@ What becomes of trash and of users who left is left to `retention.py`.
 from functools import cache
 from typing import Any
 
-import orjson
 import uuid_utils
 from sqlalchemy import (
     CTE,
     BigInteger,
-    Column,
     ColumnElement,
     Select,
+    and_,
     any_,
     bindparam,
     case,
-    cast,
     delete,
     exists,
     func,
@@ -34,25 +32,27 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    true,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .db import Query, Row, database
-from .errors import QuotaExceeded
-from .models import PRIORITIES, QUOTA, owners, tasks, tombstones
-from .queries import LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, find_task, in_trash
+from .errors import full
+from .models import BLANK, QUOTA, columns, owners, tasks, tombstones
+from .queries import LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, find_task
 
 Conditions = tuple[ColumnElement[bool], ...]
 Versions = list[int] | None
 
 NOW = func.clock_timestamp()
+# A task that repeats is completed by a plan (`plans.py`), which makes its next occurrence.
+ONCE = tasks.c.recurrence.is_(None)
 UNCHANGED = tasks.c.version == any_(bindparam("versions", type_=ARRAY(BigInteger)))
 # A user has at most as many tasks as changes, so only one with many changes needs counting.
 COUNTED = select(literal(1)).where(MINE, LIVE).limit(QUOTA).subquery()
-ROOM = or_(owners.c.revision < QUOTA, select(func.count()).select_from(COUNTED).scalar_subquery() < QUOTA)
+LIVE_COUNT = select(func.count()).select_from(COUNTED).scalar_subquery()
+ROOM = or_(owners.c.revision < QUOTA, LIVE_COUNT < QUOTA)
 
 
 def _bump(*conditions: ColumnElement[bool], room: bool = False, position: bool = False) -> CTE:
@@ -73,23 +73,11 @@ def _value(column: str) -> ColumnElement[Any]:
     return bindparam(column, type_=tasks.c[column].type)
 
 
-def columns(fields: dict[str, Any]) -> dict[str, Any]:
-    """A request's fields as the columns they are kept in; null puts the default back where a column can't be empty."""
-    values = dict(fields)
-    if "title" in values:
-        values["title_key"] = values["title"].casefold()
-    if "priority" in values:
-        values["priority"] = PRIORITIES.index(values["priority"] or "medium") + 1
-    if "tags" in values:
-        values["tags"] = values["tags"] or []
-    if "due_date" in values:
-        due = values.pop("due_date")
-        timed = hasattr(due, "hour")
-        values["due_on"], values["due_at"] = (None, due) if timed else (due, None)
-    return values
-
-
-BLANK: dict[str, Any] = dict(description=None, completed=False, priority=None, due_date=None, tags=None, position=None)
+# The columns that the service gives a new task its values in; those of the others are made in the statement.
+GIVEN = (
+    *("id", "title", "title_key", "description", "description_key", "completed", "priority"),
+    *("due_on", "due_at", "tags", "tag_keys", "recurrence", "repeat_from"),
+)
 
 
 def _create() -> Query:
@@ -105,8 +93,7 @@ def _create() -> Query:
         .returning(*owners.c)
         .cte("bump")
     )
-    given = ("id", "title", "title_key", "description", "completed", "priority", "due_on", "due_at", "tags")
-    values = {name: _value(name) for name in given} | {
+    values = {name: _value(name) for name in GIVEN} | {
         "user_id": bump.c.user_id,
         "completed_at": case((_value("completed"), func.now())),
         "position": func.coalesce(_value("position"), bump.c.last_position),
@@ -126,39 +113,6 @@ def create_task(owner: str, fields: dict[str, Any]) -> Row:
     return rows[0]
 
 
-def _create_many() -> Query:
-    kept = ("id", "title", "title_key", "description", "completed", "priority", "due_on", "due_at", "tags", "position")
-    shape = [Column("n", BigInteger), *(Column(name, tasks.c[name].type) for name in kept)]
-    made = func.jsonb_to_recordset(cast(bindparam("rows"), JSONB)).table_valued(*shape).render_derived(with_types=True)
-    count = bindparam("count", type_=BigInteger)
-    first = {"user_id": OWNER, "revision": count, "last_position": count}
-    more = {"revision": owners.c.revision + count, "last_position": owners.c.last_position + count}
-    counted = upsert(owners).values(first).on_conflict_do_update(index_elements=[owners.c.user_id], set_=more)
-    bump = counted.returning(*owners.c).cte("bump")
-    values = {name: made.c[name] for name in kept} | {
-        "user_id": bump.c.user_id,
-        "completed_at": case((made.c.completed, func.now())),
-        "position": func.coalesce(made.c.position, bump.c.last_position - count + made.c.n),
-        "version": bump.c.revision - count + made.c.n,
-    }
-    return Query(insert(tasks).from_select(list(values), select(*values.values()).select_from(bump.join(made, true()))))
-
-
-CREATE_MANY = _create_many()
-
-
-def create_tasks(owner: str, tasks_fields: list[dict[str, Any]]) -> None:
-    """Make many tasks at once, each with a version of its own, in the order given."""
-    rows = [
-        {"n": n, "id": str(uuid_utils.uuid7())} | columns(BLANK | fields) for n, fields in enumerate(tasks_fields, 1)
-    ]
-    database().write(owner, CREATE_MANY, rows=orjson.dumps(rows).decode(), count=len(rows))
-
-
-def full() -> QuotaExceeded:
-    return QuotaExceeded(f"You have {QUOTA:,} tasks, which is as many as there is room for; delete some first.")
-
-
 def _update(values: dict[str, Any], *conditions: ColumnElement[bool], room: bool = False) -> Query:
     """Change this task, provided that it meets `conditions`: its row as it is then, or no row."""
     bump = _bump(THIS, *conditions, room=room, position="position" in values)
@@ -175,9 +129,12 @@ def _update(values: dict[str, Any], *conditions: ColumnElement[bool], room: bool
 @cache
 def _set_query(names: frozenset[str], conditional: bool) -> Query:
     values: dict[str, Any] = {name: _value(name) for name in sorted(names)}
-    if "completed" in names:
-        values["completed_at"] = case((_value("completed"), func.coalesce(tasks.c.completed_at, NOW)))
-    return _update(values, LIVE, *_unchanged(conditional))
+    if "completed" not in names:
+        return _update(values, LIVE, *_unchanged(conditional))
+    values["completed_at"] = case((_value("completed"), func.coalesce(tasks.c.completed_at, NOW)))
+    # What a task repeats like when it is completed is what this very change makes of it.
+    once = and_(ONCE, _value("recurrence").is_(None)) if "recurrence" in names else ONCE
+    return _update(values, LIVE, or_(once, tasks.c.completed == _value("completed")), *_unchanged(conditional))
 
 
 @cache
@@ -187,9 +144,9 @@ def _complete_query(toggle: bool, conditional: bool) -> Query:
             "completed": not_(tasks.c.completed),
             "completed_at": case((not_(tasks.c.completed), NOW)),
         }
-        return _update(values, LIVE, *_unchanged(conditional))
+        return _update(values, LIVE, ONCE, *_unchanged(conditional))
     values = {"completed": _value("completed"), "completed_at": case((_value("completed"), NOW))}
-    return _update(values, LIVE, tasks.c.completed != _value("completed"), *_unchanged(conditional))
+    return _update(values, LIVE, ONCE, tasks.c.completed != _value("completed"), *_unchanged(conditional))
 
 
 @cache
@@ -242,22 +199,21 @@ def _unchanged(conditional: bool) -> Conditions:
     return (UNCHANGED,) if conditional else ()
 
 
-def update_task(owner: str, id: str, fields: dict[str, Any], versions: Versions) -> Row:
-    """Set `fields` and leave the others alone. Raises NotFound, Forbidden, PreconditionFailed."""
+def update_task(owner: str, id: str, fields: dict[str, Any], versions: Versions) -> Row | None:
+    """Set `fields`; None if that takes a plan. Raises NotFound, Forbidden, PreconditionFailed."""
     if not fields:
         return unchanged_task(owner, id, versions)
     values = columns(fields)
     query = _set_query(frozenset(values), versions is not None)
-    return _only(owner, id, versions, database().write(owner, query, id=id, versions=versions, **values))
+    rows = database().write(owner, query, id=id, versions=versions, **values)
+    return None if not rows and "completed" in fields else _only(owner, id, versions, rows)
 
 
-def complete_task(owner: str, id: str, completed: bool | None, versions: Versions) -> Row:
-    """Set `completed`, or turn it around when None. Setting what is set already changes nothing."""
+def complete_task(owner: str, id: str, completed: bool | None, versions: Versions) -> Row | None:
+    """Set `completed`, or turn it around when None; None if that takes a plan, or there is nothing to be changed."""
     query = _complete_query(completed is None, versions is not None)
     rows = database().write(owner, query, id=id, versions=versions, completed=completed)
-    if not rows and completed is not None:
-        return unchanged_task(owner, id, versions)
-    return _only(owner, id, versions, rows)
+    return rows[0] if rows else None
 
 
 def trash_task(owner: str, id: str, versions: Versions) -> Row:
@@ -274,14 +230,10 @@ def delete_task(owner: str, id: str, versions: Versions) -> Row:
     )
 
 
-def restore_task(owner: str, id: str, versions: Versions) -> Row:
-    """Bring back from the trash; a task that isn't there stays as it is. Raises QuotaExceeded."""
+def restore_task(owner: str, id: str, versions: Versions) -> Row | None:
+    """Bring back from the trash; None if it isn't there, or if there is no room."""
     rows = database().write(owner, _restore_query(versions is not None), id=id, versions=versions)
-    if rows:
-        return rows[0]
-    if in_trash(owner, id, versions):
-        raise full()
-    return unchanged_task(owner, id, versions)
+    return rows[0] if rows else None
 
 
 def sweep_tasks(owner: str, completed: bool) -> int:

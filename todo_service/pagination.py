@@ -32,7 +32,7 @@ def encode(listing: str, place: Place) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def decode(listing: str, kind: type, cursor: str) -> Place:
+def decode(listing: str, kind: type, cursor: str, name: str = "cursor") -> Place:
     """The place in `cursor`, its key of type `kind`. Raises Invalid when broken or from another list."""
     try:
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
@@ -41,7 +41,7 @@ def decode(listing: str, kind: type, cursor: str) -> Place:
     except (ValueError, TypeError, AttributeError):
         mark, place = None, Place(None, "")
     if mark != _mark(listing):
-        raise Invalid([("cursor", "Not a cursor of this list; start again without one.")])
+        raise Invalid([(name, "Not from this list; start again without one.")])
     return place
 
 
@@ -58,7 +58,7 @@ def _key(kind: type, value: Any) -> Key:
     elif isinstance(key, float):
         known = kind is float and math.isfinite(key)
     else:
-        known = kind is int and type(key) is int and 0 < key < 1 << 15
+        known = kind is int and type(key) is int and 0 <= key < 1 << 63
     if not known:
         raise ValueError(value)
     return key

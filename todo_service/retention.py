@@ -1,22 +1,26 @@
-"""What is removed for good: the trash after 30 days, tombstones after 90, all of a user who left.
+"""What is removed for good: trash after 30 days, tombstones after 90, answers kept for retries, users who left.
 
 Purging takes the owners that it can lock and leaves out those that another purge is at, so it may run on several
 machines at once; and it goes in small steps, so that no user has to wait for it.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
-from sqlalchemy import CTE, Select, delete, func, literal, select, text, update
+from sqlalchemy import CTE, Select, delete, func, literal, select, text, tuple_, update
 
 from .db import Database, Query
-from .models import owners, tasks, tombstones
+from .models import answers, owners, tasks, tombstones
 from .mutations import bury
 from .queries import OWNER
 
 TRASH_DAYS = 30
 # A client that synced less than this long ago learns of every deletion; an older one has to start over.
 TOMBSTONE_DAYS = 90
+# A key is not looked at any longer than this after its first request (`idempotency.py`).
+ANSWER_HOURS = 24
 OWNERS_A_STEP = 100
+ANSWERS_A_STEP = 1000
 
 
 def _free(due: Select[tuple[str]]) -> CTE:
@@ -65,13 +69,29 @@ def _drop_tombstones() -> Query:
     return Query(select(func.count()).select_from(gone).add_cte(moved))
 
 
-PURGE_TRASH, DROP_TOMBSTONES = _purge_trash(), _drop_tombstones()
-FORGET = tuple(Query(delete(table).where(table.c.user_id == OWNER)) for table in (tasks, tombstones, owners))
+def _drop_answers() -> Query:
+    key = tuple_(answers.c.user_id, answers.c.key)
+    old = answers.c.created_at < func.now() - text(f"interval '{ANSWER_HOURS} hours'")
+    some = select(*key.clauses).where(old).limit(ANSWERS_A_STEP).with_for_update(skip_locked=True)
+    gone = delete(answers).where(key.in_(some)).returning(literal(1)).cte("gone")
+    return Query(select(func.count()).select_from(gone))
 
 
-def purge(db: Database, progress: Callable[[int], None] = lambda _count: None) -> tuple[int, int]:
-    """Remove what is too old: how many tasks, how many tombstones."""
-    return _until_done(db, PURGE_TRASH, progress), _until_done(db, DROP_TOMBSTONES, progress)
+PURGE_TRASH, DROP_TOMBSTONES, DROP_ANSWERS = _purge_trash(), _drop_tombstones(), _drop_answers()
+FORGET = tuple(Query(delete(table).where(table.c.user_id == OWNER)) for table in (tasks, tombstones, answers, owners))
+
+
+class Purged(NamedTuple):
+    """How many of each were removed."""
+
+    tasks: int
+    tombstones: int
+    answers: int
+
+
+def purge(db: Database, progress: Callable[[int], None] = lambda _count: None) -> Purged:
+    """Remove what is too old."""
+    return Purged(*(_until_done(db, step, progress) for step in (PURGE_TRASH, DROP_TOMBSTONES, DROP_ANSWERS)))
 
 
 def _until_done(db: Database, step: Query, progress: Callable[[int], None]) -> int:

@@ -12,9 +12,18 @@ from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
 from .db import Row
-from .fields import MAX_POSITION, Due, Number, Priority, QueryFlag, QueryInteger, StrictBoolean, Tags, Text, Time
-from .models import MAX_DESCRIPTION, MAX_TITLE, PRIORITIES
-from .queries import SORTS, Listing
+from .fields import (
+    MAX_POSITION,
+    Due,
+    Number,
+    Priority,
+    Recurrence,
+    StrictBoolean,
+    Tags,
+    Text,
+    Time,
+)
+from .models import MAX_DESCRIPTION, MAX_TITLE, PRIORITIES, REPEAT_FROM
 
 DUE_TYPE = {
     "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}, {"type": "null"}]
@@ -46,6 +55,19 @@ class TaskFields(ma.Schema):
     )
     tags = Tags(
         allow_none=True, metadata={"description": "Compared without regard to case.", "example": ["shopping", "home"]}
+    )
+    recurrence = Recurrence(
+        allow_none=True,
+        metadata={
+            "description": "How the task repeats: `daily`, `weekly`, `monthly`, `yearly`, or a rule of FREQ, "
+            "BYDAY, BYMONTHDAY, BYMONTH, COUNT, UNTIL, INTERVAL. Needs a due date.",
+            "example": "FREQ=WEEKLY;BYDAY=MO,TH",
+        },
+    )
+    repeat_from = fields.String(
+        allow_none=True,
+        validate=OneOf(REPEAT_FROM),
+        metadata={"description": "Whether the next due date counts from this one, or from its completion."},
     )
     position = Number(
         allow_none=True,
@@ -94,6 +116,8 @@ class Task(ma.Schema):
         | {"description": "In the form given: a day, or a moment in UTC.", "example": "2026-12-31T17:00:00Z"},
     )
     tags = fields.List(fields.String(), required=True, metadata={"example": ["shopping", "home"]})
+    recurrence = fields.String(required=True, allow_none=True, metadata={"example": "FREQ=WEEKLY;BYDAY=MO,TH"})
+    repeat_from = fields.String(required=True, validate=OneOf(REPEAT_FROM), metadata={"example": "due"})
     position = fields.Float(required=True, metadata={"description": "Place in the manual order.", "example": 7})
     created_at = Time(required=True, metadata={"example": "2025-07-02T05:38:05.743000Z"})
     updated_at = Time(required=True, metadata={"example": "2025-07-03T17:20:00Z"})
@@ -117,11 +141,13 @@ def task_out(row: Row) -> dict[str, Any]:
         "priority": PRIORITIES[row[6] - 1],
         "due_date": row[7] or row[8],
         "tags": row[9],
-        "position": row[10],
-        "created_at": row[11],
-        "updated_at": row[12],
-        "deleted_at": row[13],
-        "version": row[14],
+        "recurrence": row[10],
+        "repeat_from": row[11],
+        "position": row[12],
+        "created_at": row[13],
+        "updated_at": row[14],
+        "deleted_at": row[15],
+        "version": row[16],
     }
 
 
@@ -157,56 +183,3 @@ class ProblemDetails(ma.Schema):
     request_id = fields.String(
         required=True, allow_none=True, metadata={"description": "Finds it in the log.", "example": ID}
     )
-
-
-# Other spellings of a sort key that clients send: name -> sort key and, where the name says it, the order.
-SORT_NAMES: dict[str, tuple[str, str | None]] = {name: (name, None) for name in SORTS} | {
-    "created": ("created_at", None),
-    "updated": ("updated_at", None),
-    "createdAt": ("created_at", None),
-    "updatedAt": ("updated_at", None),
-    "dueDate": ("due_date", None),
-    "newest": ("created_at", "desc"),
-    "oldest": ("created_at", "asc"),
-}
-NEWEST_FIRST = ("created_at", "updated_at", "priority")
-
-
-class ListQuery(ma.Schema):
-    status = fields.String(
-        validate=OneOf(["all", "pending", "completed"]), metadata={"description": "Which tasks; `all` by default."}
-    )
-    sort = fields.String(
-        validate=OneOf(list(SORT_NAMES)),
-        metadata={"description": "The sort key, `created_at` by default. Tasks without one come last."},
-    )
-    order = fields.String(
-        validate=OneOf(["asc", "desc"]),
-        metadata={"description": "By default times of creation and change and priorities go down, the others up."},
-    )
-    limit = QueryInteger(
-        load_default=1000, validate=Range(1, 1000), metadata={"description": "How many tasks a page has at most."}
-    )
-    cursor = fields.String(metadata={"description": "Where the page starts: taken from the `Link` header."})
-    deleted = QueryFlag(load_default=False, metadata={"description": "The trash instead of the live tasks."})
-
-    @ma.post_load
-    def listing(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """The aliases resolved and the defaults filled in: what to list, and which page of it."""
-        sort, order = SORT_NAMES[data.get("sort", "created_at")]
-        order = data.get("order") or order or ("desc" if sort in NEWEST_FIRST else "asc")
-        completed = {"pending": False, "completed": True}.get(data.get("status", "all"))
-        data["listing"] = Listing(sort, order == "desc", completed, data["deleted"])
-        return data
-
-
-class SweepQuery(ma.Schema):
-    status = fields.String(
-        required=True,
-        validate=OneOf(["completed", "all"]),
-        metadata={"description": "Which tasks to move to the trash.", "example": "completed"},
-    )
-
-
-class DeleteQuery(ma.Schema):
-    permanent = QueryFlag(load_default=False, metadata={"description": "For good, instead of to the trash."})

@@ -4,21 +4,23 @@ A view reads top-down as the pipeline: route, bearer token, arguments, response,
 are left to `queries.py` and `mutations.py`, shapes to `schemas.py`.
 """
 
-import re
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from flask import Response, request
 
-from . import mutations, pagination, queries
+from . import mutations, pagination, plans, queries
 from .auth import bearer
 from .blueprint import Blueprint
 from .db import Row
 from .errors import NotFound
 from .etags import answer, if_match, if_none_match, not_modified
-from .schemas import Completion, Deleted, DeleteQuery, ListQuery, SweepQuery, Task, TaskCreate, TaskUpdate, task_out
-
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", flags=re.ASCII | re.IGNORECASE)
+from .fields import UUID
+from .idempotency import idempotent
+from .listing import wanted
+from .parameters import DeleteQuery, ListQuery, SweepQuery, TimeZoneQuery
+from .schemas import Completion, Deleted, Task, TaskCreate, TaskUpdate, task_out
 
 blueprint = Blueprint("tasks", description="A user's tasks. Every request sees and changes only those of its token.")
 
@@ -33,18 +35,20 @@ def list_tasks(owner: str, query: dict[str, Any]) -> Response:
     A bare array, newest first. When there is more, the `Link` header names the next page. A list is cheap to poll: with
     `If-None-Match` it is answered by 304 as long as nothing of the user's has changed.
     """
-    listing = query["listing"]
-    name = f"{owner} {listing}"
-    after = pagination.decode(name, listing.kind, query["cursor"]) if "cursor" in query else None
-    page = queries.list_tasks(owner, listing, query["limit"], after, if_none_match())
+    listing, values = wanted(query, datetime.now(UTC))
+    name = f"{owner} {listing} {[value for name, value in sorted(values.items()) if name not in ('now', 'today')]}"
+    after = pagination.decode(name, listing.kind, query["cursor"]) if "cursor" in query else query["offset"]
+    page = queries.list_tasks(owner, listing, values, query["limit"], after, None if listing.timed else if_none_match())
     if page.rows is None:
         return not_modified(page.revision)
-    headers = next_page(pagination.encode(name, page.last)) if page.last else None
-    return answer([task_out(row) for row in page.rows], page.revision, headers=headers)
+    headers = next_page(pagination.encode(name, page.last)) if page.last else {}
+    headers |= {} if page.total is None else {"X-Total-Count": str(page.total)}
+    return answer([task_out(row) for row in page.rows], None if listing.timed else page.revision, headers=headers)
 
 
 @blueprint.post("/tasks")
 @bearer
+@idempotent
 @blueprint.arguments(TaskCreate())
 @blueprint.response(201, Task, headers=blueprint.headers("ETag", "Location"))
 def create_task(owner: str, fields: dict[str, Any]) -> Response:
@@ -79,14 +83,15 @@ def get_task(owner: str, id: str) -> Response:
 
 @blueprint.route("/tasks/<id>", methods=["PUT", "PATCH"])
 @bearer
+@blueprint.arguments(TimeZoneQuery(), location="query")
 @blueprint.arguments(TaskUpdate())
 @blueprint.response(200, Task, headers=blueprint.headers("ETag"))
-def update_task(owner: str, fields: dict[str, Any], id: str) -> Response:
+def update_task(owner: str, query: dict[str, Any], fields: dict[str, Any], id: str) -> Response:
     """Change a task
 
     PUT and PATCH do the same: fields that are left out stay, an explicit `null` empties a field.
     """
-    return one(mutations.update_task(owner, task_id(id), fields, if_match()))
+    return one(plans.update_task(owner, task_id(id), fields, if_match(), query["tz"]))
 
 
 @blueprint.delete("/tasks/<id>")
@@ -104,25 +109,28 @@ def delete_task(owner: str, query: dict[str, Any], id: str) -> Response:
 
 @blueprint.post("/tasks/<id>/restore")
 @bearer
+@idempotent
 @blueprint.response(200, Task, headers=blueprint.headers("ETag"))
 def restore_task(owner: str, id: str) -> Response:
     """Restore a task from the trash
 
     A task that is not in the trash stays as it is.
     """
-    return one(mutations.restore_task(owner, task_id(id), if_match()))
+    return one(plans.restore_task(owner, task_id(id), if_match()))
 
 
 @blueprint.patch("/tasks/<id>/complete")
 @bearer
+@blueprint.arguments(TimeZoneQuery(), location="query")
 @blueprint.arguments(Completion(), required=False)
 @blueprint.response(200, Task, headers=blueprint.headers("ETag"))
-def complete_task(owner: str, fields: dict[str, Any], id: str) -> Response:
+def complete_task(owner: str, query: dict[str, Any], fields: dict[str, Any], id: str) -> Response:
     """Complete a task, or open it again
 
-    Without a body the task is toggled; with `completed` it is set, which is safe to repeat.
+    Without a body the task is toggled; with `completed` it is set, which is safe to repeat. A task that repeats stays
+    completed, and its next occurrence is made; opening it again removes that one, unless it has been changed.
     """
-    return one(mutations.complete_task(owner, task_id(id), fields.get("completed"), if_match()))
+    return one(plans.complete_task(owner, task_id(id), fields.get("completed"), if_match(), query["tz"]))
 
 
 def one(row: Row, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -1,0 +1,140 @@
+"""Delta sync: what has changed for a user since a token, in the order in which it became visible.
+
+Versions come from the owner's revision, whose row is locked until each change is committed; so a page never misses a
+change that is committed later with a lower version, as pages by time or by sequence do. A token holds three things: up
+to which revision the client had everything when it began this round, and where in the feed it stands (version and id).
+Deletions leave tombstones; a client that began before the oldest tombstone kept has to start over (410).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import marshmallow as ma
+from flask import Response
+from marshmallow import fields
+from marshmallow.validate import Range
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Subquery,
+    Table,
+    Uuid,
+    bindparam,
+    cast,
+    func,
+    null,
+    select,
+    true,
+    union_all,
+)
+
+from . import pagination
+from .auth import bearer
+from .blueprint import Blueprint
+from .db import Query, Row, database
+from .errors import Gone, Invalid
+from .etags import answer
+from .fields import QueryInteger
+from .models import owners, tasks, tombstones
+from .pagination import Place
+from .queries import OWNER, TASK
+from .schemas import ID, Task, task_out
+
+LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+
+blueprint = Blueprint("sync", description="Follow a user's changes: what is new, what has changed, what is gone.")
+
+
+class ChangesQuery(ma.Schema):
+    since = fields.String(metadata={"description": "The `next` of an earlier answer; leave it out to start."})
+    limit = QueryInteger(
+        load_default=1000, validate=Range(1, 1000), metadata={"description": "How many changes an answer has at most."}
+    )
+
+
+class Change(ma.Schema):
+    id = fields.UUID(required=True, metadata={"example": ID})
+    version = fields.Integer(required=True, metadata={"example": 17})
+    purged = fields.Boolean(required=True, metadata={"description": "Gone for good: forget it.", "example": False})
+    task = fields.Nested(
+        Task, required=True, allow_none=True, metadata={"description": "As it is now; null if purged."}
+    )
+
+
+class Changes(ma.Schema):
+    changes = fields.List(fields.Nested(Change), required=True)
+    next = fields.String(
+        required=True, metadata={"description": "Send this as `since` the next time.", "example": "WyIw…"}
+    )
+    has_more = fields.Boolean(required=True, metadata={"description": "Ask again at once.", "example": False})
+
+
+class Token(NamedTuple):
+    """`whole`: the revision up to which the client had everything; `version`, `id`: what it was sent last."""
+
+    whole: int
+    version: int
+    id: str
+
+
+def _page(table: Table, columns: Sequence[ColumnElement[Any]]) -> Subquery:
+    """The owner's rows of `table` behind the place, in the feed's order: version, id, and `columns`."""
+    version, id = table.c.version, table.c.id
+    place = func.row(bindparam("version", type_=BigInteger), bindparam("id", type_=Uuid(as_uuid=False)))
+    named = [column.label(f"task_{number}") for number, column in enumerate(columns)]
+    page = select(version, id, *named).where(table.c.user_id == OWNER, func.row(version, id) > place)
+    return page.order_by(version, id).limit(bindparam("limit")).subquery()
+
+
+def _feed() -> Query:
+    """Revision and horizon, then a page of changes: version, id, *TASK (all null for what is gone for good)."""
+    changed, buried = _page(tasks, TASK), _page(tombstones, [cast(null(), column.type) for column in TASK])
+    both = union_all(select(*changed.c), select(*buried.c)).subquery()
+    page = select(*both.c).order_by(*list(both.c)[:2]).limit(bindparam("limit")).lateral("page")
+    owner = select(owners.c.revision, owners.c.horizon).where(owners.c.user_id == OWNER).subquery("owner")
+    return Query(select(owner.c.revision, owner.c.horizon, *page.c).select_from(owner.outerjoin(page, true())))
+
+
+FEED = _feed()
+
+
+@blueprint.get("/tasks/changes")
+@bearer
+@blueprint.arguments(ChangesQuery(), location="query")
+@blueprint.response(200, Changes)
+def list_changes(owner: str, query: dict[str, Any]) -> Response:
+    """What has changed since a token
+
+    Without `since`: everything, to start from. Then send `next` as `since`, at once while `has_more` is true. A task
+    comes as it is now, in the trash too (`deleted_at`); one that is gone for good comes as `purged`. Answered by 410
+    when the token is older than the deletions that are still known: start again without one.
+    """
+    token = decode(owner, query["since"]) if "since" in query else Token(0, 0, LAST_ID)
+    rows = database().read(owner, FEED, limit=query["limit"] + 1, version=token.version, id=token.id)
+    revision, horizon = rows[0][:2] if rows else (0, 0)
+    whole = token.whole if "since" in query else revision
+    if not horizon <= whole <= revision:
+        raise Gone("This token is too old: deletions since then are no longer known. Start again without `since`.")
+    found = [row[2:] for row in rows if row[2] is not None]
+    page, has_more = found[: query["limit"]], len(found) > query["limit"]
+    following = Token(whole, *page[-1][:2]) if has_more else Token(revision, revision, LAST_ID)
+    return answer({"changes": [change(row) for row in page], "next": encode(owner, following), "has_more": has_more})
+
+
+def change(row: Row) -> dict[str, Any]:
+    purged = row[2] is None
+    return {"id": row[1], "version": row[0], "purged": purged, "task": None if purged else task_out(row[2:])}
+
+
+def encode(owner: str, token: Token) -> str:
+    return pagination.encode(f"{owner} changes {token.whole}", Place(token.version, token.id)) + f".{token.whole}"
+
+
+def decode(owner: str, text: str) -> Token:
+    """The token in `text`. Raises Invalid when it is none of `owner`'s."""
+    cursor, _, whole = text.rpartition(".")
+    if not re.fullmatch(r"\d{1,18}", whole, flags=re.ASCII):
+        raise Invalid([("since", "Not a token of this user's; start again without one.")])
+    place = pagination.decode(f"{owner} changes {whole}", int, cursor, name="since")
+    return Token(int(whole), place.key if isinstance(place.key, int) else 0, place.id)

@@ -1,0 +1,99 @@
+"""Many tasks at once, out of a file: all of them or none, and none that is there already.
+
+The owner's row is locked first, as by every change. Then the tasks go out in steps, each one statement of the form that
+`mutations.py` explains, with a version of its own for each task; a step is small enough to keep the statement's
+deadline, and the last one's commit makes all of them visible together.
+"""
+
+import math
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Text,
+    bindparam,
+    cast,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from .db import Query, database
+from .errors import full
+from .models import QUOTA, owners, tasks
+from .mutations import LIVE_COUNT
+from .queries import OWNER
+
+STEP = 2000
+NAMES = tuple(
+    str(column.name)
+    for column in tasks.c
+    if column.name not in ("user_id", "due_key", "version", "series", "occurrence")
+)
+
+
+def _begin() -> Query:
+    """The owner's row made and locked; then last position, live tasks."""
+    make = upsert(owners).values(user_id=OWNER).on_conflict_do_nothing()
+    lock = select(literal(1)).where(owners.c.user_id == OWNER).with_for_update(of=owners)
+    return Query(make, lock, select(owners.c.last_position, LIVE_COUNT).where(owners.c.user_id == OWNER))
+
+
+def _add() -> Query:
+    """The rows that are not there yet inserted, each with the next version: how many, and how many of them live.
+
+    What is there already is known for certain, because nobody else changes this owner's tasks meanwhile.
+    """
+    shape = [Column("n", BigInteger), *(Column(name, tasks.c[name].type) for name in NAMES)]
+    given = func.jsonb_to_recordset(cast(bindparam("rows", type_=Text), JSONB)).table_valued(*shape)
+    given = given.render_derived(name="given", with_types=True)
+    there = exists(select(literal(1)).select_from(tasks).where(tasks.c.user_id == OWNER, tasks.c.id == given.c.id))
+    number = func.row_number().over(order_by=given.c.n).label("number")
+    fresh = select(number, *(given.c[name] for name in NAMES)).where(~there).cte("fresh")
+    count = select(func.count()).select_from(fresh).scalar_subquery()
+    last = select(func.max(fresh.c.position)).scalar_subquery()
+    counted: dict[str, ColumnElement[Any]] = {
+        "revision": owners.c.revision + count,
+        "last_position": func.greatest(owners.c.last_position, last),
+    }
+    # An import that finds nothing new changes nothing: lists stay unchanged for those who ask with their ETag.
+    bump = update(owners).where(owners.c.user_id == OWNER, count > 0).values(counted).returning(*owners.c).cte("bump")
+    values: dict[str, ColumnElement[Any]] = {name: fresh.c[name] for name in NAMES}
+    values |= {"user_id": bump.c.user_id, "version": bump.c.revision - count + fresh.c.number}
+    rows = select(*values.values()).select_from(bump.join(fresh, true()))
+    made = insert(tasks).from_select(list(values), rows).returning(tasks.c.deleted_at).cte("made")
+    return Query(select(func.count(), func.count().filter(made.c.deleted_at.is_(None))).select_from(made))
+
+
+BEGIN, ADD = _begin(), _add()
+
+
+def add_tasks(owner: str, rows: list[dict[str, Any]]) -> int:
+    """Keep those of `rows` (of `portable.rows`) whose ids are new to the owner. How many. Raises QuotaExceeded."""
+    if not rows:
+        return 0
+    db, created = database(), 0
+    with db.transaction():
+        [(last, live)] = db.read(owner, BEGIN)
+        given = [row | {"n": n, "position": place(row, last, n)} for n, row in enumerate(rows, 1)]
+        for start in range(0, len(given), STEP):
+            step = orjson.dumps(given[start : start + STEP]).decode()
+            [(added, added_live)] = db.write(owner, ADD, rows=step)
+            created, live = created + added, live + added_live
+            if added_live and live > QUOTA:
+                raise full()
+    return created
+
+
+def place(row: dict[str, Any], last: float, n: int) -> float:
+    """The row's position, or one at the end, in the order of the file."""
+    return math.floor(last) + n if row["position"] is None else float(row["position"])
