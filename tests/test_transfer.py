@@ -1,0 +1,683 @@
+"""Export and import: what goes out comes back, nothing twice, nothing half; and files that others made or broke."""
+
+import csv
+import io
+import json
+import re
+import tracemalloc
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import ORIGIN, User, assert_problem, run_sql, settings_for, user_of
+from todo_service import create_app, formats_csv, portable
+from todo_service.models import MAX_TAG, MAX_TAGS, QUOTA
+from todo_service.search import fold
+
+JSON, CSV, ICS = "application/json", "text/csv", "text/calendar"
+TYPES = {"json": JSON, "csv": CSV, "ics": ICS}
+MADE_HERE = {"user_id", "version"}
+CALENDAR = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:x\r\n{}END:VCALENDAR\r\n"
+
+
+def export(user: User, form: str = "json") -> bytes:
+    response = user.get(f"/api/tasks/export?format={form}")
+    assert response.status_code == 200, response.text
+    data: bytes = response.data
+    return data
+
+
+def upload(user: User, file: bytes | str, kind: str = JSON, **options: Any) -> Any:
+    headers = {"Content-Type": kind} | options.pop("headers", {})
+    return user.post("/api/tasks/import" + options.pop("query", ""), data=file, headers=headers, **options)
+
+
+def imported(user: User, file: bytes | str, kind: str = JSON, **options: Any) -> tuple[int, int]:
+    """How many tasks were created, how many skipped."""
+    response = upload(user, file, kind, **options)
+    assert response.status_code == 200, response.text
+    return response.json["created"], response.json["skipped"]
+
+
+def everything(user: User) -> list[dict[str, Any]]:
+    """Live tasks and the trash, in the order of their ids, without what is made here."""
+    tasks = user.get("/api/tasks").json + user.get("/api/tasks?deleted=true").json
+    return sorted((without(task, *MADE_HERE) for task in tasks), key=lambda task: str(task["id"]))
+
+
+def without(task: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in task.items() if name not in names}
+
+
+def vtodo(*lines: str) -> str:
+    return CALENDAR.format("".join(f"{line}\r\n" for line in ("BEGIN:VTODO", *lines, "END:VTODO")))
+
+
+# --- What goes out comes back ---
+
+moments = st.datetimes(datetime(1970, 1, 2), datetime(2025, 1, 1), timezones=st.just(UTC))
+characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+hostile = st.sampled_from(["=1+1", "'=x", "''@", '"', ";", ",", "\\", "\\N", "\\,", "\r\n", "\n", " ", "\ufeff", "🥛"])
+texts = st.lists(hostile | st.text(characters, max_size=9), max_size=6).map("".join)
+tags = st.lists(texts.map(str.strip).filter(lambda tag: 0 < len(tag) <= MAX_TAG), max_size=MAX_TAGS, unique_by=fold)
+dues = st.none() | st.dates(datetime(1970, 1, 1).date()).map(str) | moments.map(lambda moment: moment.isoformat())
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> dict[str, Any]:
+    """A task as a file may have it."""
+    completed, due = draw(st.booleans()), draw(dues)
+    created, updated, deleted = sorted(draw(st.tuples(moments, moments, moments)))
+    return {
+        "id": str(draw(st.uuids())),
+        "title": draw(texts.map(str.strip).filter(bool)),
+        "description": draw(st.none() | texts.filter(bool)),
+        "completed": completed,
+        "completed_at": updated.isoformat() if completed else None,
+        "priority": draw(st.sampled_from(["low", "medium", "high"])),
+        "due_date": due,
+        "tags": draw(tags),
+        "recurrence": draw(st.sampled_from([None, "FREQ=WEEKLY;BYDAY=MO", "FREQ=DAILY;COUNT=3"])) if due else None,
+        "repeat_from": draw(st.sampled_from(["due", "completion"])),
+        "position": draw(st.floats(-1e12, 1e12)),
+        "created_at": created.isoformat(),
+        "updated_at": updated.isoformat(),
+        "deleted_at": draw(st.sampled_from([None, deleted.isoformat()])),
+    }
+
+
+many = st.lists(tasks(), min_size=1, max_size=5, unique_by=lambda task: str(task["id"]))
+few_examples = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def same(value: Any, name: str = "") -> Any:
+    """A value so that two ways of writing the same time are equal."""
+    if isinstance(value, dict):
+        return {name: same(inner, name) for name, inner in value.items()}
+    if isinstance(value, list) and name != "tags":
+        return [same(inner) for inner in value]
+    timed = name.endswith("_at") or (name == "due_date" and value and len(value) > 10)
+    return datetime.fromisoformat(value) if timed and value else value
+
+
+@few_examples
+@given(many)
+def test_json_loses_nothing(app: Flask, given: list[dict[str, Any]]) -> None:
+    alice, bob = user_of(app, "alice"), user_of(app, "bob")
+    assert imported(alice, json.dumps(given)) == (len(given), 0)
+    assert same(everything(alice)) == same(sorted(given, key=lambda task: str(task["id"])))
+    assert imported(bob, export(alice)) == (len(given), 0)
+    assert everything(bob) == everything(alice)
+    assert [task["version"] for task in json.loads(export(bob))["tasks"]] == list(range(1, len(given) + 1))
+
+
+@few_examples
+@given(many)
+def test_csv_loses_only_the_trash(app: Flask, given: list[dict[str, Any]]) -> None:
+    alice, bob = user_of(app, "alice"), user_of(app, "bob")
+    imported(alice, json.dumps(given))
+    file = export(alice, "csv")
+    assert not [cell for row in csv.reader(io.StringIO(file.decode(), newline="")) for cell in row[1:10] if risky(cell)]
+    assert imported(bob, file, CSV)[1] == 0
+    assert everything(bob) == [task for task in everything(alice) if not task["deleted_at"]]
+
+
+def risky(cell: str) -> bool:
+    return cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+
+
+@few_examples
+@given(many)
+def test_ics_keeps_what_it_can_carry(app: Flask, given: list[dict[str, Any]]) -> None:
+    alice, bob = user_of(app, "alice"), user_of(app, "bob")
+    imported(alice, json.dumps(given))
+    live = [task for task in everything(alice) if not task["deleted_at"]]
+    assert imported(bob, export(alice, "ics"), ICS) == (len(live), 0)
+    lost = ("position", "repeat_from")
+    assert [without(task, *lost) for task in everything(bob)] == [carried_task(without(task, *lost)) for task in live]
+
+
+def carried(text: str) -> str:
+    """What RFC 5545 lets a text have: line feeds for line breaks, no other control characters but tabs."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def carried_task(task: dict[str, Any]) -> dict[str, Any]:
+    texts = {"title": carried(task["title"]).strip(), "description": carried(task["description"] or "") or None}
+    unique = {fold(tag): tag for tag in reversed([carried(tag).strip() for tag in task["tags"]])}
+    times = ("created_at", "updated_at", "completed_at", "due_date")
+    whole = {name: re.sub(r"\.\d+Z", "Z", task[name]) for name in times if task[name]}
+    return task | texts | whole | {"tags": list(reversed(unique.values()))}
+
+
+def test_json_has_the_trash_and_the_others_have_not(alice: User) -> None:
+    task = alice.create("Gone")
+    alice.delete(f"/api/tasks/{task['id']}")
+    file = json.loads(export(alice))
+    assert file["version"] == 1
+    assert file["tasks"] == alice.get("/api/tasks?deleted=true").json
+    assert b"Gone" not in export(alice, "csv")
+    assert b"Gone" not in export(alice, "ics")
+
+
+@pytest.mark.parametrize("form", TYPES)
+def test_nothing_to_export(alice: User, form: str) -> None:
+    assert imported(alice, export(alice, form), TYPES[form]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"), [("json", JSON), ("csv", "text/csv; charset=utf-8"), ("ics", "text/calendar; charset=utf-8")]
+)
+def test_an_export_is_a_file(alice: User, form: str, kind: str) -> None:
+    response = alice.get(f"/api/tasks/export?format={form}", headers={"Origin": ORIGIN})
+    assert response.content_type == kind
+    name = re.escape(f'attachment; filename="tasks-{datetime.now(UTC).date()}.{form}"')
+    assert re.fullmatch(name, response.headers["Content-Disposition"])
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "Content-Disposition" in response.headers["Access-Control-Expose-Headers"]
+    assert alice.request("HEAD", f"/api/tasks/export?format={form}").data == b""
+    assert alice.get("/api/tasks/export").content_type == JSON
+    assert_problem(alice.get("/api/tasks/export?format=xml"), 422, "invalid")
+
+
+@pytest.mark.parametrize("form", TYPES)
+def test_exports_have_nothing_of_others(alice: User, bob: User, form: str) -> None:
+    alice.create("Alice's")
+    bob.create("Bob's")
+    assert b"Alice" not in export(bob, form)
+
+
+# --- Nothing twice ---
+
+
+@pytest.mark.parametrize("form", TYPES)
+def test_the_same_file_twice(alice: User, bob: User, form: str) -> None:
+    for title in ("a", "b"):
+        alice.create(title)
+    file = export(alice, form)
+    assert imported(bob, file, TYPES[form]) == (2, 0)
+    before, etag = bob.get("/api/tasks").json, bob.get("/api/tasks").headers["ETag"]
+    assert imported(bob, file, TYPES[form]) == (0, 2)
+    assert imported(alice, file, TYPES[form]) == (0, 2)
+    assert bob.get("/api/tasks").json == before
+    assert bob.get("/api/tasks").headers["ETag"] == etag
+    # What is there already stays as it is, in the trash too.
+    bob.delete(f"/api/tasks/{before[0]['id']}")
+    assert imported(bob, file, TYPES[form]) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("title,priority\nMilk,high\nMilk,high\nBread,\n", CSV),
+        ('[{"title":"Milk"},{"title":"Milk"},{"title":"Bread"}]', JSON),
+        (CALENDAR.format("".join(f"BEGIN:VTODO\nUID:{n}@x\nSUMMARY:Milk\nEND:VTODO\n" for n in range(3))), ICS),
+        (CALENDAR.format("BEGIN:VTODO\nSUMMARY:Milk\nEND:VTODO\n" * 3), ICS),
+    ],
+)
+def test_without_ids_the_same_file_twice(alice: User, bob: User, file: str, kind: str) -> None:
+    """Entries that say the same are different tasks; what another user imports has other ids."""
+    assert imported(alice, file, kind) == (3, 0)
+    assert imported(alice, file, kind) == (0, 3)
+    assert imported(bob, file, kind) == (3, 0)
+    assert not {task["id"] for task in everything(alice)} & {task["id"] for task in everything(bob)}
+    assert all(UUID(task["id"]).version == 5 for task in everything(alice))
+
+
+def test_a_file_that_has_grown(alice: User) -> None:
+    imported(alice, "title\nMilk\n", CSV)
+    assert imported(alice, "title\nMilk\nMilk\nBread\n", CSV) == (2, 1)
+
+
+def test_an_id_twice_in_a_file(alice: User) -> None:
+    id = str(uuid4())
+    assert imported(alice, json.dumps([{"id": id, "title": "first"}, {"id": id.upper(), "title": "second"}])) == (1, 0)
+    assert alice.titles() == ["first"]
+
+
+def test_an_idempotency_key(alice: User) -> None:
+    headers = {"Idempotency-Key": "once"}
+    first = upload(alice, "title\nMilk\n", CSV, headers=headers)
+    again = upload(alice, "title\nMilk\n", CSV, headers=headers)
+    assert first.json == again.json == {"created": 1, "skipped": 0}
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert_problem(upload(alice, "title\nBread\n", CSV, headers=headers), 422)
+    assert_problem(upload(alice, "title\n", JSON, headers={"Idempotency-Key": "broken"}), 422)
+    assert alice.titles() == ["Milk"]
+
+
+def test_versions_and_places(alice: User) -> None:
+    """Each task has a version of its own, in the order of the file; without a position it comes at the end."""
+    alice.create("zero")
+    token = alice.get("/api/tasks/changes").json["next"]
+    imported(alice, '[{"title":"a"},{"title":"b","position":0.5},{"title":"c"}]')
+    changes = alice.get(f"/api/tasks/changes?since={token}").json["changes"]
+    assert [(change["task"]["title"], change["version"]) for change in changes] == [("a", 2), ("b", 3), ("c", 4)]
+    assert alice.titles("?sort=position") == ["b", "zero", "a", "c"]
+    assert alice.create("last")["position"] > changes[-1]["task"]["position"]
+    assert alice.create("last")["version"] == 6
+
+
+# --- What a file may say ---
+
+
+@pytest.mark.parametrize("name", sorted(MADE_HERE))
+def test_whose_it_is_and_its_version_are_no_matter_of_the_file(alice: User, bob: User, name: str) -> None:
+    values = {"user_id": alice.id, "version": 999}
+    for file, kind in (
+        (json.dumps([{"title": "x", name: values[name]}]), JSON),
+        (f"title,{name}\ny,{values[name]}\n", CSV),
+    ):
+        assert imported(bob, file, kind, headers={"Prefer": "handling=strict"}) == (1, 0)
+    assert {task["user_id"] for task in bob.get("/api/tasks").json} == {bob.id}
+    assert {task["version"] for task in bob.get("/api/tasks").json} == {1, 2}
+    assert alice.titles() == []
+
+
+SOME_ID = uuid4()
+PAST, FUTURE = "2020-01-02T03:04:05Z", "9999-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, {"completed": False, "completed_at": None, "deleted_at": None}),
+        ({"created_at": PAST}, {"created_at": PAST, "updated_at": PAST}),
+        ({"updated_at": PAST}, {"created_at": PAST, "updated_at": PAST}),
+        ({"completed_at": PAST}, {"completed": True, "completed_at": PAST}),
+        ({"completed": True, "updated_at": PAST}, {"completed": True, "completed_at": PAST}),
+        ({"completed": False, "completed_at": PAST}, {"completed": False, "completed_at": None}),
+        ({"created_at": "2020-01-02T04:04:05+01:00"}, {"created_at": PAST}),
+        ({"id": str(SOME_ID).upper()}, {"id": str(SOME_ID)}),
+        ({"id": None, "tags": ["A", "a"], "unknown": {"x": []}}, {"tags": ["A"]}),
+    ],
+)
+def test_what_is_restored(alice: User, fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert imported(alice, json.dumps([{"title": "x"} | fields])) == (1, 0)
+    [task] = alice.get("/api/tasks").json
+    assert task.items() >= expected.items()
+
+
+def test_nothing_comes_from_the_future(alice: User) -> None:
+    times = dict.fromkeys(("created_at", "updated_at", "completed_at", "deleted_at"), FUTURE)
+    imported(alice, json.dumps([{"title": "x"} | times]))
+    [task] = alice.get("/api/tasks?deleted=true").json
+    assert {task[name][:4] for name in times} <= {str(datetime.now(UTC).year)}
+
+
+def test_strict_files(alice: User) -> None:
+    strict = {"Prefer": "handling=strict"}
+    response = upload(alice, "title,colour\nx,red\n", CSV, headers=strict)
+    assert "colour" in assert_problem(response, 422)["detail"]
+    assert response.headers["Preference-Applied"] == "handling=strict"
+    assert_problem(upload(alice, '[{"title":"x","\\ud800":1}]', headers=strict), 422)
+    assert imported(alice, "title,colour\nx,red\n", CSV) == (1, 0)
+
+
+# --- CSV of others ---
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        *((f"{sign}cmd", f"'{sign}cmd") for sign in "=+-@＝＋－＠"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\r=1"),
+        ("'=1", "''=1"),
+        ("''=1", "'''=1"),
+        ("it's", "it's"),
+        ("'quoted'", "'quoted'"),
+        ("1+1=2", "1+1=2"),
+        ("a\r\nb", "a\r\nb"),
+    ],
+)
+def test_formulas_are_defused(alice: User, bob: User, cell: str, written: str) -> None:
+    alice.create("x", description=cell)
+    file = export(alice, "csv")
+    [_, row] = csv.reader(io.StringIO(file.decode("utf-8-sig"), newline=""))
+    assert row[formats_csv.COLUMNS.index("description")] == written
+    imported(bob, file, CSV)
+    assert [task["description"] for task in bob.get("/api/tasks").json] == [cell]
+
+
+def test_csv_as_spreadsheets_want_it(alice: User) -> None:
+    alice.create("Größe", tags=["a,b", "c"], due_date="2026-12-31")
+    file = export(alice, "csv")
+    assert file.startswith(b"\xef\xbb\xbfid,title,")
+    assert file.count(b"\r\n") == file.count(b"\n") == 2
+    assert "Größe".encode() in file
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "title;due_date;tags\nMilk;2026-12-31;home, shop\n",
+        "Title\tDue date\tTags\r\nMilk\t2026-12-31\thome,shop\r\n",
+        '\ufeff"Tags","Due Date","Title"\r"home, shop","2026-12-31"," Milk "\r',
+        'title,due_date,tags,,\nMilk,2026-12-31,"home,, shop,",,\n\n',
+        'title,due_date,tags,completed\nMilk,2026-12-31,"home, shop, HOME",FALSE',
+    ],
+)
+def test_csv_of_others(alice: User, file: str) -> None:
+    assert imported(alice, file, CSV) == (1, 0)
+    [task] = alice.get("/api/tasks").json
+    assert (task["title"], task["due_date"], task["tags"]) == ("Milk", "2026-12-31", ["home", "shop"])
+
+
+# --- iCalendar, by a reader of its own ---
+
+
+def calendar(file: bytes) -> list[dict[str, str]]:
+    """VTODOs as "NAME;parameters" -> value as written; RFC 5545's sections 3.1 and 3.4, and nothing of the library."""
+    assert file.endswith(b"\r\n")
+    physical = file.split(b"\r\n")[:-1]
+    assert all(len(piece) <= 75 and b"\n" not in piece and b"\r" not in piece for piece in physical)
+    for piece in physical:
+        piece.decode()  # no character is cut in two
+    lines = file.decode().replace("\r\n ", "").split("\r\n")[:-1]
+    assert lines[:3] == ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//todo_service//tasks//EN"]
+    assert lines[-1] == "END:VCALENDAR"
+    found: list[dict[str, str]] = []
+    for line in lines[3:-1]:
+        match = re.fullmatch(r'([A-Z-]+(?:;[A-Z-]+=(?:"[^"]*"|[^":;,]*))*):(.*)', line, flags=re.DOTALL)
+        assert match, line
+        name, text = match.groups()
+        if name == "BEGIN":
+            found.append({})
+        elif name != "END":
+            assert name not in found[-1]
+            found[-1][name] = text
+    return found
+
+
+MONTHLY = {"due_date": "2026-01-31", "recurrence": "monthly"}
+WEEKLY = {"due_date": "2026-12-31T18:00:00+01:00", "recurrence": "FREQ=WEEKLY;UNTIL=20271231"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"title": "a, b; c\\N"}, {"SUMMARY": "a\\, b\\; c\\\\N"}),
+        ({"description": "one\r\ntwo\rthree\x07"}, {"DESCRIPTION": "one\\ntwo\\nthree\ufffd"}),
+        ({"description": "ü🥛" * 400}, {"DESCRIPTION": "ü🥛" * 400}),
+        ({"tags": ["a,b", "c"]}, {"CATEGORIES": "a\\,b,c"}),
+        ({"priority": "high"}, {"PRIORITY": "1"}),
+        ({"priority": "medium"}, {"PRIORITY": "5", "STATUS": "NEEDS-ACTION"}),
+        ({"priority": "low"}, {"PRIORITY": "9"}),
+        ({"due_date": "2026-12-31"}, {"DUE;VALUE=DATE": "20261231"}),
+        ({"due_date": "2026-12-31T18:00:00+01:00"}, {"DUE": "20261231T170000Z"}),
+        (MONTHLY, {"DTSTART;VALUE=DATE": "20260131", "RRULE": "FREQ=MONTHLY;BYMONTHDAY=-1"}),
+        (WEEKLY, {"DTSTART": "20261231T170000Z", "RRULE": "FREQ=WEEKLY;UNTIL=20271231T235959Z"}),
+        ({"completed": True}, {"STATUS": "COMPLETED"}),
+    ],
+)
+def test_calendar_entries(alice: User, fields: dict[str, Any], expected: dict[str, str]) -> None:
+    task = alice.create(**({"title": "x"} | fields))
+    [entry] = calendar(export(alice, "ics"))
+    assert entry.items() >= expected.items()
+    assert entry["UID"] == task["id"]
+    assert entry["CREATED"] == entry["LAST-MODIFIED"] == stamp(task["created_at"])
+    assert entry["DTSTAMP"] >= entry["CREATED"]
+    assert entry.get("COMPLETED") == (stamp(task["completed_at"]) if task["completed"] else None)
+    assert ("RRULE" in entry) == ("recurrence" in fields)
+
+
+def stamp(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment):%Y%m%dT%H%M%SZ}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["DUE:20261231T180000Z"], {"due_date": "2026-12-31T18:00:00Z"}),
+        (["DUE;TZID=Europe/Berlin:20261231T180000"], {"due_date": "2026-12-31T17:00:00Z"}),
+        (["DUE;TZID=W. Europe Standard Time:20261231T180000"], {"due_date": "2026-12-31T17:00:00Z"}),
+        (["DUE:20261231T180000"], {"due_date": "2026-12-31T23:00:00Z"}),  # in the request's zone, New York
+        (["DUE;VALUE=DATE:20261231"], {"due_date": "2026-12-31"}),
+        (["DTSTART:20261231T180000Z", "DURATION:PT1H"], {"due_date": "2026-12-31T19:00:00Z"}),
+        (["DTSTART:20261231T180000Z"], {"due_date": None}),
+        (["DTSTART;VALUE=DATE:20261231", "RRULE:FREQ=DAILY"], {"due_date": "2026-12-31", "recurrence": "FREQ=DAILY"}),
+        (["PRIORITY:0"], {"priority": "medium"}),
+        (["PRIORITY:4"], {"priority": "high"}),
+        (["PRIORITY:6"], {"priority": "low"}),
+        (["CATEGORIES:a,b\\,c", "CATEGORIES:d"], {"tags": ["a", "b,c", "d"]}),
+        (["STATUS:COMPLETED", "COMPLETED:20200101T000000Z"], {"completed_at": "2020-01-01T00:00:00Z"}),
+        (["COMPLETED;VALUE=DATE:20200101"], {"completed_at": "2020-01-01T05:00:00Z", "completed": True}),
+        (["STATUS:IN-PROCESS", "COMPLETED:20200101T000000Z"], {"completed": False, "completed_at": None}),
+        (["DESCRIPTION:a\\nb", " \\Nc\\;\\\\n"], {"description": "a\nb\nc;\\n"}),
+        (['description;LANGUAGE=en;X-A="b:c;d":x'], {"description": "x"}),
+        (["BEGIN:VALARM", "SUMMARY:alarm", "DESCRIPTION:alarm", "END:VALARM"], {"description": None}),
+        (["X-UNKNOWN:x", "ATTACH:http://x"], {"title": "Milk"}),
+    ],
+)
+def test_calendars_of_others(alice: User, lines: list[str], expected: dict[str, Any]) -> None:
+    file = vtodo("UID:x@example.com", "SUMMARY:Milk", *lines)
+    assert imported(alice, file, ICS, query="?tz=America/New_York") == (1, 0)
+    [task] = alice.get("/api/tasks").json
+    assert task.items() >= expected.items()
+    assert task["title"] == "Milk"
+    assert imported(alice, file.replace("\r\n", "\n"), ICS, query="?tz=America/New_York") == (0, 1)
+
+
+def test_events_are_no_tasks(alice: User) -> None:
+    event = "BEGIN:VEVENT\r\nSUMMARY:Party\r\nBEGIN:VTODO\r\nEND:VTODO\r\nEND:VEVENT\r\n"
+    assert imported(alice, CALENDAR.format(event), ICS) == (0, 0)
+
+
+# --- Broken files ---
+
+GOOD_LINE = '{"title":"good"}'
+BROKEN: list[tuple[str, str | bytes, str]] = [
+    (JSON, f"[{GOOD_LINE},\n{{]", "line 2"),
+    (JSON, "", "line 1"),
+    (JSON, f"[{GOOD_LINE}", "line 1"),
+    (JSON, f'[{GOOD_LINE},{{"title":""}}]', "tasks.1"),
+    (JSON, f'[{GOOD_LINE},{{"title":"x","due_date":"tomorrow"}}]', "tasks.1: due_date"),
+    (JSON, f'[{GOOD_LINE},{{"title":"x","recurrence":"daily"}}]', "tasks.1: recurrence"),
+    (JSON, f'[{GOOD_LINE},{{"title":"x\\u0000"}}]', "tasks.1: title"),
+    (JSON, f'[{GOOD_LINE},{{"title":"\\ud800"}}]', "tasks.1: title"),
+    (JSON, f'[{GOOD_LINE},{{"title":"x","id":"1"}}]', "tasks.1: id"),
+    (JSON, f'[{GOOD_LINE},{{"title":"x","position":NaN}}]', "tasks.1: position"),
+    (JSON, f'[{GOOD_LINE},{{"title":"x","created_at":"2026-12-31"}}]', "tasks.1: created_at"),
+    (JSON, f'[{GOOD_LINE},{{"title":"x","created_at":"0001-01-01T00:00:00+14:00"}}]', "tasks.1: created_at"),
+    (JSON, f'[{GOOD_LINE},{{"title":"x","completed":"yes"}}]', "tasks.1: completed"),
+    (JSON, f"[{GOOD_LINE},null]", "tasks.1"),
+    (JSON, f"[{GOOD_LINE},[]]", "tasks.1"),
+    (JSON, f'[{GOOD_LINE},{{"title":"x","title":"y"}}]', "title"),
+    (JSON, f'{{"version":2,"tasks":[{GOOD_LINE}]}}', "version"),
+    (JSON, '{"tasks":null}', "tasks"),
+    (JSON, "null", "tasks"),
+    (JSON, "{}", "tasks"),
+    (JSON, "[" * 1_000_000, "line 1"),
+    (JSON, '{"a":' * 1_000_000, "line 1"),
+    (JSON, "[" + "[]," * 1_000_000 + "[]]", "line 1"),
+    (JSON, '[{"title":"' + "x" * 10_000_000 + '"}]', "tasks.0: title"),
+    (JSON, '["' + '\\"' * 5_000_000, "line 1"),
+    (JSON, f"[{'9' * 5000}]", "digits"),
+    (JSON, b'[{"title":"good"},\n{"title":"\xff"}]', "line 2"),
+    (JSON, '[{"title":"good"}]'.encode("utf-16"), "line 1"),
+    (CSV, "", "line 1"),
+    (CSV, "name\nx\n", "line 1"),
+    (CSV, "title,title\nx,y\n", "line 1"),
+    (CSV, "title," + "x," * 200_000, "line 1"),
+    (CSV, "title,priority\ngood,low\n\nx,urgent\n", "line 4: priority"),
+    (CSV, 'title,description\ngood,"a\nb"\n,x\n', "line 4: title"),
+    (CSV, 'title\ngood\n"x', "line 3"),
+    (CSV, 'title\ngood\n"x"y\n', "line 3"),
+    (CSV, "title\ngood\nx,y\n", "line 3"),
+    (CSV, "title\ngood\nx\0\n", "line 3"),
+    (CSV, "title,completed\ngood,no\nx,maybe\n", "line 3: completed"),
+    (CSV, "title,position\ngood,1\nx,1_0\n", "line 3: position"),
+    (CSV, "title,position\ngood,1\nx,1e999\n", "line 3: position"),
+    (CSV, "title,due_date\ngood,\nx,31.12.2026\n", "line 3: due_date"),
+    (CSV, "title\ngood\n" + "x" * 10_000_000, "line 3"),
+    (CSV, b"title\ngood\n\xff\n", "line 3"),
+    (CSV, "title\n" + "x\n" * (QUOTA + 1), f"line {QUOTA + 2}"),
+    (CSV, "title\n" + "x\n" * 5_000_000, f"line {QUOTA + 2}"),
+    (ICS, "", "empty"),
+    (ICS, "\r\n", "empty"),
+    (ICS, "title\nx\n", "line 1"),
+    (ICS, vtodo("SUMMARY:x").replace("END:VCALENDAR", ""), "ends in the middle"),
+    (ICS, vtodo("SUMMARY:x").replace("END:VTODO", "END:VEVENT"), "line 6"),
+    (ICS, vtodo("SUMMARY:x", "nonsense"), "line 6"),
+    (ICS, vtodo("UID:x"), "component 1 (line 4): title"),
+    (ICS, vtodo("SUMMARY:" + "x" * 201), "component 1 (line 4): title"),
+    (ICS, vtodo("SUMMARY:x", "DUE:tomorrow"), "component 1 (line 4): DUE"),
+    (ICS, vtodo("SUMMARY:x", "DUE:20261331"), "component 1 (line 4): DUE"),
+    (ICS, vtodo("SUMMARY:x", "DUE:00010101"), "component 1 (line 4): due_date"),
+    (ICS, vtodo("SUMMARY:x", "DUE;TZID=Mars/Olympus:20261231T180000"), "component 1 (line 4): DUE"),
+    (ICS, vtodo("SUMMARY:x", "DUE;TZID=../../etc/passwd:20261231T180000"), "component 1 (line 4): DUE"),
+    (ICS, vtodo("SUMMARY:x", "DUE;TZID=:20261231T180000"), "component 1 (line 4): DUE"),
+    (ICS, vtodo("SUMMARY:x", "DTSTART:20261231", "DURATION:P9999999999W"), "component 1 (line 4): DURATION"),
+    (ICS, vtodo("SUMMARY:x", "CREATED:00010101"), "component 1 (line 4)"),
+    (ICS, vtodo("SUMMARY:x", "PRIORITY:urgent"), "component 1 (line 4): PRIORITY"),
+    (ICS, vtodo("SUMMARY:x", "RRULE:FREQ=SECONDLY", "DUE:20261231"), "component 1 (line 4): recurrence"),
+    (ICS, vtodo("SUMMARY:x", "RRULE:FREQ=DAILY"), "component 1 (line 4): recurrence"),
+    (ICS, "BEGIN:VCALENDAR\n" + "BEGIN:X\n" * 500_000, "ends in the middle"),
+    (ICS, vtodo("SUMMARY:x\0"), "component 1 (line 4): title"),
+    (ICS, vtodo("SUMMARY:" + "x" * 10_000_000), "component 1 (line 4): title"),
+    (ICS, "BEGIN:VCALENDAR\n" + "BEGIN:VTODO\nEND:VTODO\n" * 500_000, "component 1"),
+    (ICS, b"BEGIN:VCALENDAR\n\xff", "line 2"),
+]
+
+
+NAMES = [f"{kind} {str(file)[:60]!a}" for kind, file, _ in BROKEN]
+
+
+@pytest.mark.parametrize(("kind", "file", "named"), BROKEN, ids=NAMES)
+def test_broken_files(alice: User, kind: str, file: str | bytes, named: str) -> None:
+    """Refused, with the place; what came before it is not there either."""
+    problem = assert_problem(upload(alice, file, kind, query="?tz=Asia/Tokyo"), 422, "invalid")
+    assert named in problem["detail"]
+    assert len(problem["errors"]) <= portable.MAX_ERRORS
+    assert everything(alice) == []
+    assert alice.get("/api/tasks").headers["ETag"] == '"0"'
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.sampled_from(list(TYPES.values())),
+    st.binary(max_size=200)
+    | st.lists(
+        st.sampled_from(["title", "\n", ",", '"', "'", "=", "x", ";", "{", "}", "[", "]", ":", "\\", "\0", "\r", " "])
+        | st.sampled_from(
+            ["BEGIN:VCALENDAR\n", "BEGIN:VTODO\n", "SUMMARY", "DUE", "RRULE:FREQ=", "END:VTODO\n", "TZID="]
+        )
+        | st.text(max_size=5),
+        max_size=30,
+    ).map(lambda pieces: "".join(pieces).encode(errors="surrogatepass")),
+)
+def test_noise_is_no_server_error(app: Flask, kind: str, file: bytes) -> None:
+    assert upload(user_of(app, "noise"), file, kind).status_code in (200, 422)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "", "multipart/form-data", "application/x-www-form-urlencoded"])
+def test_other_types(alice: User, kind: str) -> None:
+    assert_problem(upload(alice, "title\nx\n", kind), 415, "unsupported-media-type")
+
+
+def test_compressed_files(alice: User) -> None:
+    assert_problem(upload(alice, "title\nx\n", CSV, headers={"Content-Encoding": "gzip"}), 415)
+
+
+def test_how_large_a_file_may_be(alice: User) -> None:
+    padding = "x," * (2 * 1024 * 1024)
+    assert imported(alice, json.dumps([{"title": "large", "unknown": padding}])) == (1, 0)
+    assert_problem(upload(alice, b" " * (16 * 1024 * 1024 + 1), CSV), 413, "body-too-large")
+    assert_problem(alice.post("/api/tasks", json={"title": "x", "unknown": padding}), 413, "body-too-large")
+
+
+# --- All or nothing, and how much ---
+
+SEED = """
+    INSERT INTO tasks (user_id, id, title, title_key, description, position, version)
+    SELECT %(user)s, gen_random_uuid(), 'Task ' || n, 'task ' || n, repeat('x', 100), n, n
+    FROM generate_series(1, %(count)s) AS n;
+    INSERT INTO owners (user_id, revision, last_position) VALUES (%(user)s, %(count)s, %(count)s)
+"""
+
+
+@pytest.fixture(scope="module")
+def crowded(app: Flask, database_url: str) -> User:
+    """Somebody with as many tasks as there is room for."""
+    user = user_of(app, "crowded")
+    run_sql(database_url, SEED, {"user": user.id, "count": QUOTA})
+    run_sql(database_url, "ANALYZE tasks")
+    return user
+
+
+def test_the_quota(crowded: User, app: Flask, database_url: str) -> None:
+    assert_problem(upload(crowded, "title\nx\n", CSV), 403, "quota-exceeded")
+    trashed = [{"title": "x", "deleted_at": PAST}]
+    assert imported(crowded, json.dumps(trashed)) == (1, 0)
+    nearly = user_of(app, "nearly")
+    run_sql(database_url, SEED, {"user": nearly.id, "count": QUOTA - 3000})
+    titles = [f"new {n}" for n in range(3001)]
+    assert_problem(upload(nearly, "\n".join(["title", *titles]), CSV), 403, "quota-exceeded")
+    assert nearly.get("/api/tasks?search=new&limit=1").json == []
+    assert imported(nearly, "\n".join(["title", *titles[:3000]]), CSV) == (3000, 0)
+
+
+def test_an_export_takes_little_memory(crowded: User) -> None:
+    """Whatever there is: the peak is that of a few pages, where the whole is 40 MB and more as objects."""
+    for form, most in (("json", None), ("csv", 30), ("ics", 10)):
+        tracemalloc.start()
+        response = crowded.get(f"/api/tasks/export?format={form}")
+        chunks = lines = size = 0
+        for chunk in response.response:
+            chunks, lines, size = chunks + 1, lines + chunk.count(b'"title":'), size + len(chunk)
+            if chunks == most:
+                break
+        response.close()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 12_000_000, (form, peak)
+        assert most or (lines >= QUOTA and size > 30_000_000)
+
+
+def test_a_slow_reader_holds_no_connection(crowded: User, database_url: str) -> None:
+    app = create_app(settings_for(database_url, pool_size=1))
+    reader = User(crowded.id, app.test_client(), crowded.token)
+    responses = [reader.get("/api/tasks/export") for _ in range(3)]
+    streams: list[Iterator[bytes]] = [iter(response.response) for response in responses]
+    for stream in streams:
+        next(stream)
+        next(stream)
+        assert user_of(app, "other").titles() == []
+    for response in responses:
+        response.close()
+
+
+def test_nothing_is_kept_of_an_import_that_fails_late(alice: User, database_url: str) -> None:
+    """The second step of it is refused by the database; the first one goes with it."""
+    trigger = """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON tasks FOR EACH ROW WHEN (NEW.title = 'poison') EXECUTE FUNCTION refuse()
+    """
+    run_sql(database_url, trigger)
+    try:
+        file = "\n".join(["title", *(f"task {n}" for n in range(5000)), "poison"])
+        assert_problem(upload(alice, file, CSV), 500)
+    finally:
+        run_sql(database_url, "DROP TRIGGER refuse ON tasks; DROP FUNCTION refuse()")
+    assert everything(alice) == []
+    assert alice.create()["version"] == 1
+
+
+def test_imports_at_the_same_time(app: Flask) -> None:
+    """Each task is created once, and every version is one task's."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    alice = user_of(app, "alice")
+    file = "\n".join(["title", *(f"task {n}" for n in range(500))])
+    with ThreadPoolExecutor(4) as pool:
+        users = [User(alice.id, app.test_client(), alice.token) for _ in range(4)]
+        counts = list(pool.map(lambda user: imported(user, file, CSV), users))
+    assert sorted(counts) == [(0, 500)] * 3 + [(500, 0)]
+    assert sorted(task["version"] for task in alice.get("/api/tasks").json) == list(range(1, 501))
