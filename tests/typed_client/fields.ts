@@ -1,0 +1,106 @@
+// Every field as a client should see it. Equal is false for `any` and `unknown`, and where null or an optional is lost.
+import type { components } from "./api";
+
+type Schemas = components["schemas"];
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+type Expect<T extends true> = T;
+
+type Priority = "low" | "medium" | "high";
+type RepeatFrom = "due" | "completion";
+type Op = "create" | "update" | "complete" | "delete";
+
+interface Task {
+  id: string;
+  user_id: string;
+  title: string;
+  description: string | null;
+  completed: boolean;
+  completed_at: string | null;
+  priority: Priority;
+  due_date: string | null;
+  tags: string[];
+  recurrence: string | null;
+  repeat_from: RepeatFrom;
+  position: number;
+  created_at: string;
+  updated_at: string;
+  deleted_at: string | null;
+  version: number;
+}
+
+interface TaskUpdate {
+  title?: string;
+  description?: string | null;
+  completed?: boolean;
+  priority?: Priority | null;
+  due_date?: string | null;
+  tags?: string[] | null;
+  recurrence?: string | null;
+  repeat_from?: RepeatFrom | null;
+  position?: number | null;
+}
+
+interface TaskCreate extends TaskUpdate {
+  title: string;
+}
+
+interface ImportTask extends TaskCreate {
+  id?: string | null;
+  created_at?: string | null;
+  updated_at?: string | null;
+  completed_at?: string | null;
+  deleted_at?: string | null;
+}
+
+interface Operation {
+  op: Op;
+  id?: string;
+  task?: Schemas["TaskUpdate"];
+  completed?: boolean;
+  permanent?: boolean;
+  version?: number;
+}
+
+interface Stats {
+  total: number;
+  completed: number;
+  pending: number;
+  overdue: number;
+  due_today: number;
+  by_priority: Schemas["ByPriority"];
+  by_tag: { [tag: string]: number };
+  completed_per_day: { [day: string]: number };
+}
+
+interface Problem {
+  type: string;
+  title: string;
+  status: number;
+  detail: string;
+  message: string;
+  code: string;
+  errors: Schemas["FieldError"][];
+  request_id: string | null;
+}
+
+export type Checks = [
+  Expect<Equal<Schemas["Task"], Task>>,
+  Expect<Equal<Schemas["TaskUpdate"], TaskUpdate>>,
+  Expect<Equal<Schemas["TaskCreate"], TaskCreate>>,
+  Expect<Equal<Schemas["Completion"], { completed?: boolean }>>,
+  Expect<Equal<Schemas["Deleted"], { deleted: number }>>,
+  Expect<Equal<Schemas["Operation"], Operation>>,
+  Expect<Equal<Schemas["Batch"], { operations: Schemas["Operation"][] }>>,
+  Expect<Equal<Schemas["Result"], { op: Op; task: Schemas["Task"] }>>,
+  Expect<Equal<Schemas["BatchResults"], { results: Schemas["Result"][] }>>,
+  Expect<Equal<Schemas["Change"], { id: string; version: number; purged: boolean; task: Schemas["Task"] | null }>>,
+  Expect<Equal<Schemas["Changes"], { changes: Schemas["Change"][]; next: string; has_more: boolean }>>,
+  Expect<Equal<Schemas["Stats"], Stats>>,
+  Expect<Equal<Schemas["ByPriority"], { [priority in Priority]: number }>>,
+  Expect<Equal<Schemas["ExportFile"], { version: number; tasks: Schemas["Task"][] }>>,
+  Expect<Equal<Schemas["ImportFile"], { version?: number; tasks: Schemas["ImportTask"][] }>>,
+  Expect<Equal<Schemas["ImportTask"], ImportTask>>,
+  Expect<Equal<Schemas["Imported"], { created: number; skipped: number }>>,
+  Expect<Equal<Schemas["Problem"], Problem>>,
+  Expect<Equal<Schemas["FieldError"], { field: string; message: string }>>,
+];
