@@ -65,6 +65,18 @@ def test_restore_of_a_version(alice: User) -> None:
     assert alice.post(f"{path}/restore", headers={"If-Match": f'"{version}"'}).status_code == 200
 
 
+def test_many_to_the_trash_from_a_list_that_is_still_right(alice: User) -> None:
+    stale = alice.get("/api/tasks").headers["ETag"]
+    alice.create()
+    problem = assert_problem(alice.delete("/api/tasks?status=all", headers={"If-Match": stale}), 412)
+    assert '"1"' in problem["detail"]
+    assert len(alice.titles()) == 1
+    etag = alice.get("/api/tasks").headers["ETag"]
+    assert alice.delete("/api/tasks?status=completed", headers={"If-Match": etag}).json == {"deleted": 0}
+    assert alice.delete("/api/tasks?status=all", headers={"If-Match": etag}).json == {"deleted": 1}
+    assert_problem(alice.delete("/api/tasks?status=all", headers={"If-Match": etag}), 412)
+
+
 def test_condition_on_what_is_not_there(alice: User, bob: User) -> None:
     task = alice.create()
     anything = {"If-Match": "*"}

@@ -147,8 +147,8 @@ def complete(path: str, method: str, operation: dict[str, Any]) -> None:
         parameters.append(parameter("header", "Prefer", PREFER, {"examples": ["handling=strict"]}))
     if "{id}" in path:
         parameters.insert(0, parameter("path", "id", "The task's id.", {"format": "uuid", "examples": [ID]}))
-        if method != "get":
-            parameters.append(parameter("header", "If-Match", IF_MATCH, {"examples": ['"17"']}))
+    if method == "delete" or ("{id}" in path and method != "get"):
+        parameters.append(parameter("header", "If-Match", IF_MATCH, {"examples": ['"17"']}))
     if method == "get" and "ETag" in headers:
         operation["responses"]["304"] = {"description": "Nothing has changed since the version in `If-None-Match`."}
         parameters.append(parameter("header", "If-None-Match", IF_NONE_MATCH, {"examples": ['"17"']}))

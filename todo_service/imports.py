@@ -25,12 +25,11 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .db import Query, database
 from .errors import full
 from .models import QUOTA, owners, tasks
-from .mutations import LIVE_COUNT
+from .mutations import LIVE_COUNT, LOCK
 from .queries import OWNER
 
 STEP = 2000
@@ -43,9 +42,7 @@ NAMES = tuple(
 
 def _begin() -> Query:
     """The owner's row made and locked; then last position, live tasks."""
-    make = upsert(owners).values(user_id=OWNER).on_conflict_do_nothing()
-    lock = select(literal(1)).where(owners.c.user_id == OWNER).with_for_update(of=owners)
-    return Query(make, lock, select(owners.c.last_position, LIVE_COUNT).where(owners.c.user_id == OWNER))
+    return Query(*LOCK, select(owners.c.last_position, LIVE_COUNT).where(owners.c.user_id == OWNER))
 
 
 def _add() -> Query:

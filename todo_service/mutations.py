@@ -10,6 +10,7 @@ is after the wait.
 What becomes of trash and of users who left is left to `retention.py`.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -38,7 +39,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .db import Query, Row, database
-from .errors import full
+from .errors import PreconditionFailed, full
 from .models import BLANK, QUOTA, columns, owners, tasks, tombstones
 from .queries import LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, find_task
 
@@ -48,17 +49,25 @@ Versions = list[int] | None
 NOW = func.clock_timestamp()
 # A task that repeats is completed by a plan (`plans.py`), which makes its next occurrence.
 ONCE = tasks.c.recurrence.is_(None)
-UNCHANGED = tasks.c.version == any_(bindparam("versions", type_=ARRAY(BigInteger)))
+VERSIONS = bindparam("versions", type_=ARRAY(BigInteger))
+UNCHANGED = tasks.c.version == any_(VERSIONS)
 # A user has at most as many tasks as changes, so only one with many changes needs counting.
 COUNTED = select(literal(1)).where(MINE, LIVE).limit(QUOTA).subquery()
 LIVE_COUNT = select(func.count()).select_from(COUNTED).scalar_subquery()
 ROOM = or_(owners.c.revision < QUOTA, LIVE_COUNT < QUOTA)
 
 
-def _bump(*conditions: ColumnElement[bool], room: bool = False, position: bool = False) -> CTE:
-    """Count a change of the owner's, provided that a task of theirs meets `conditions`."""
+# For those that look before they change (`plans.py`, `imports.py`): the owner's row made, if need be, and locked.
+LOCK = (
+    upsert(owners).values(user_id=OWNER).on_conflict_do_nothing(),
+    select(literal(1)).where(owners.c.user_id == OWNER).with_for_update(of=owners),
+)
+
+
+def _bump(*conditions: ColumnElement[bool], owner: Sequence[ColumnElement[bool]] = (), position: bool = False) -> CTE:
+    """Count a change of the owner's, whose row meets `owner`, provided that a task of theirs meets `conditions`."""
     some_task = exists(select(literal(1)).select_from(tasks).where(MINE, *conditions))
-    statement = update(owners).where(owners.c.user_id == OWNER, some_task, *([ROOM] if room else []))
+    statement = update(owners).where(owners.c.user_id == OWNER, some_task, *owner)
     statement = statement.values(revision=owners.c.revision + 1, **({"last_position": _last()} if position else {}))
     return statement.returning(*owners.c).cte("bump")
 
@@ -115,7 +124,7 @@ def create_task(owner: str, fields: dict[str, Any]) -> Row:
 
 def _update(values: dict[str, Any], *conditions: ColumnElement[bool], room: bool = False) -> Query:
     """Change this task, provided that it meets `conditions`: its row as it is then, or no row."""
-    bump = _bump(THIS, *conditions, room=room, position="position" in values)
+    bump = _bump(THIS, *conditions, owner=[ROOM] if room else [], position="position" in values)
     if "position" in values:
         values = values | {"position": func.coalesce(_value("position"), bump.c.last_position)}
     return Query(
@@ -182,9 +191,10 @@ def bury(rows: Select[Any]) -> CTE:
 
 
 @cache
-def _sweep_query(completed: bool) -> Query:
+def _sweep_query(completed: bool, conditional: bool) -> Query:
+    """How many were moved, and the revision as it was before."""
     conditions = (LIVE, *([tasks.c.completed] if completed else []))
-    bump = _bump(*conditions)
+    bump = _bump(*conditions, owner=[owners.c.revision == any_(VERSIONS)] if conditional else [])
     swept = (
         update(tasks)
         .where(MINE, tasks.c.user_id == bump.c.user_id, *conditions)
@@ -192,7 +202,8 @@ def _sweep_query(completed: bool) -> Query:
         .returning(tasks.c.id)
         .cte("swept")
     )
-    return Query(select(func.count()).select_from(swept))
+    before = select(owners.c.revision).where(owners.c.user_id == OWNER).scalar_subquery()
+    return Query(select(func.count(), func.coalesce(before, 0)).select_from(swept))
 
 
 def _unchanged(conditional: bool) -> Conditions:
@@ -236,10 +247,13 @@ def restore_task(owner: str, id: str, versions: Versions) -> Row | None:
     return rows[0] if rows else None
 
 
-def sweep_tasks(owner: str, completed: bool) -> int:
-    """Move all tasks, or all completed ones, to the trash. How many they were."""
-    count: int = database().write(owner, _sweep_query(completed))[0][0]
-    return count
+def sweep_tasks(owner: str, completed: bool, versions: Versions) -> int:
+    """Move all tasks, or all completed ones, to the trash: how many. Raises PreconditionFailed if the list is newer."""
+    query = _sweep_query(completed, versions is not None)
+    [(count, revision)] = database().write(owner, query, versions=versions)
+    if versions is not None and revision not in versions:
+        raise PreconditionFailed(f'The list has changed: its version is now "{revision}". Read it again, then retry.')
+    return int(count)
 
 
 def unchanged_task(owner: str, id: str, versions: Versions) -> Row:

@@ -35,7 +35,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from . import mutations
 from .db import Query, Row, database
 from .models import MAX_BATCH, QUOTA, owners, tasks
-from .mutations import LIVE_COUNT, Versions, bury
+from .mutations import LIVE_COUNT, LOCK, Versions, bury
 from .planning import Missing, Plan, State
 from .queries import OWNER, TASK, absence
 
@@ -45,8 +45,6 @@ IDS = bindparam("ids", type_=ARRAY(Uuid(as_uuid=False)))
 
 def _read() -> Query:
     """The owner's row made and locked; then revision, last position, now, live tasks, *STORED, version."""
-    make = upsert(owners).values(user_id=OWNER).on_conflict_do_nothing()
-    lock = select(literal(1)).where(owners.c.user_id == OWNER).with_for_update(of=owners)
     named, following = tasks.alias("named"), tasks.alias("following")
     asked_for = (named.c.user_id == OWNER) & (named.c.id == any_(IDS))
     # The next occurrences of those that repeat.
@@ -60,7 +58,7 @@ def _read() -> Query:
     live = case((owners.c.revision < QUOTA - MAX_BATCH, 0), else_=LIVE_COUNT)
     head = (owners.c.revision, owners.c.last_position, func.clock_timestamp(), live)
     everything = select(*head, *found.c).select_from(owners.outerjoin(found, true())).where(owners.c.user_id == OWNER)
-    return Query(make, lock, everything)
+    return Query(*LOCK, everything)
 
 
 def _save() -> Query:

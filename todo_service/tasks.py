@@ -67,9 +67,9 @@ def create_task(owner: str, fields: dict[str, Any]) -> Response:
 def delete_tasks(owner: str, query: dict[str, Any]) -> Response:
     """Move many tasks to the trash
 
-    All of them, or those that are completed.
+    All of them, or those that are completed. `If-Match` takes the ETag of a list.
     """
-    return answer({"deleted": mutations.sweep_tasks(owner, completed=query["status"] == "completed")})
+    return answer({"deleted": mutations.sweep_tasks(owner, query["status"] == "completed", if_match())})
 
 
 @blueprint.get("/tasks/<id>")
