@@ -169,3 +169,40 @@ def test_threads_do_not_share_connections(alice: User) -> None:
     for thread in threads:
         thread.join()
     assert statuses == [200] * 240
+
+
+def test_a_network_that_holds_everything_back(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given up at the deadline, on an open connection as on a new one; all is well again when it lets go."""
+    monkeypatch.setattr(db, "ANSWER", 0.3)
+    monkeypatch.setattr(db, "CONNECT", 0.6)
+    with Wire(database_url) as wire:
+        app = create_app(settings_for(wire.dsn(), pool_size=1))
+        user = user_of(app, "carol")
+        user.create("one")
+        wire.hold()
+        for method, path in (("GET", "/api/tasks"), ("POST", "/api/tasks"), ("GET", "/health/ready")):
+            response = user.request(method, path, json={"title": "two"})
+            assert_problem(response, 503, "unavailable")
+            assert response.headers["Retry-After"] == "2"
+        assert user.get("/health/live").status_code == 200
+        wire.release()
+        assert "one" in user.titles()
+
+
+def test_an_answer_that_is_held_back_is_not_asked_for_twice(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead connection makes a read worth repeating; one that says nothing would only keep the client waiting."""
+    monkeypatch.setattr(db, "ANSWER", 0.3)
+    with Wire(database_url) as wire:
+        user = user_of(create_app(settings_for(wire.dsn(), pool_size=1)), "carol")
+        user.create("one")
+        wire.reset()
+        wire.delay = 1.0
+        assert "in time" in assert_problem(user.get("/api/tasks"), 503)["detail"]
+        wire.delay = 0.0
+        assert user.titles() == ["one"]
+
+
+def test_a_migration_has_no_deadline(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "ANSWER", 0.1)
+    with Wire(database_url, delay=0.2) as wire:
+        cli.upgrade(wire.dsn())

@@ -29,6 +29,7 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from . import embedded
 from .config import Settings
+from .deadlines import missed, within
 from .errors import Invalid, Unavailable
 from .models import MEANING
 
@@ -36,9 +37,9 @@ log = logging.getLogger(__name__)
 
 Row = tuple[Any, ...]
 
-# Deadlines in seconds; each lies inside the next: lock, statement, a free connection. A serverless database may need
-# several seconds to wake up, so connecting takes longer.
-LOCK, STATEMENT, CHECKOUT, CONNECT = 2, 3, 4, 10
+# Deadlines in seconds; each lies inside the next: a lock, a statement, its answer (or a free connection). A serverless
+# database may need several seconds to wake up, so connecting takes longer.
+LOCK, STATEMENT, ANSWER, CHECKOUT, CONNECT = 2, 3, 4, 4, 10
 # A connection that lay idle this long may have been closed by the other side: it is tried before it is used.
 IDLE = 30
 
@@ -88,9 +89,8 @@ class Database:
         return self._settings.database_url or embedded.start().url
 
     def _connect(self) -> DBAPIConnection:
-        connection = psycopg2.connect(
-            self.url, connect_timeout=CONNECT, client_encoding="utf8", application_name="todo_service"
-        )
+        with within(CONNECT):
+            connection = psycopg2.connect(self.url, client_encoding="utf8", application_name="todo_service")
         # One message is one transaction: nothing here ever leaves a transaction open between two messages.
         connection.autocommit = True
         return cast(DBAPIConnection, connection)
@@ -160,6 +160,8 @@ class Database:
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             log.warning("connection lost: %s", _first_line(error))
             connection.invalidate()
+            if missed():
+                raise Unavailable("The database did not answer in time; please try again.") from None
             raise ConnectionLost("The connection to the database was lost; please try again.") from None
         finally:
             connection.close()
@@ -187,7 +189,7 @@ class ConnectionLost(Unavailable):
 
 
 def _execute(connection: PoolProxiedConnection, sql: str, values: dict[str, Any] | None = None) -> list[Row]:
-    with closing(connection.cursor()) as cursor:
+    with closing(connection.cursor()) as cursor, within(ANSWER):
         cursor.execute(sql, values)
         return list(cursor.fetchall()) if cursor.description else []
 
@@ -207,7 +209,7 @@ def _try_after_idle(connection: Any, record: Any, _proxy: Any) -> None:
     if time.monotonic() - record.info.get("idle_since", time.monotonic()) < IDLE:
         return
     try:
-        with connection.cursor() as cursor:
+        with connection.cursor() as cursor, within(ANSWER):
             cursor.execute("SELECT 1")
     except psycopg2.Error:
         raise DisconnectionError("the connection died while it was idle") from None
