@@ -15,7 +15,8 @@ from tests.live import Service
 from tests.test_cli import invoke
 from tests.test_conditions import at_once
 from tests.wire import Wire
-from todo_service import create_app, idempotency, retention
+from todo_service import create_app, retention
+from todo_service.models import ANSWER_HOURS
 
 REPLAYED = "Idempotency-Replayed"
 KEPT = ("Content-Type", "Content-Length", "ETag", "Location", "Cache-Control")
@@ -258,9 +259,9 @@ def age(url: str, user: User, hours: float) -> None:
 
 def test_a_key_is_forgotten_after_a_day(alice: User, database_url: str) -> None:
     post(alice)
-    age(database_url, alice, idempotency.HOURS - 0.1)
+    age(database_url, alice, ANSWER_HOURS - 0.1)
     assert post(alice).headers[REPLAYED] == "true"
-    age(database_url, alice, idempotency.HOURS + 0.1)
+    age(database_url, alice, ANSWER_HOURS + 0.1)
     other = post(alice, {"title": "Another"})
     assert (other.status_code, REPLAYED in other.headers) == (201, False)
     # And counts from then on for another day.
@@ -274,7 +275,6 @@ def keys_of(url: str, user: User) -> set[str]:
 
 
 def test_purge_removes_forgotten_keys(app: Flask, alice: User, bob: User, database_url: str) -> None:
-    assert retention.ANSWER_HOURS == idempotency.HOURS
     invoke(app, "purge")
     count = 2 * retention.ANSWERS_A_STEP + 7
     fill = """
@@ -282,7 +282,7 @@ def test_purge_removes_forgotten_keys(app: Flask, alice: User, bob: User, databa
         SELECT %(user)s, n::text, '', 201, '{}', '' FROM generate_series(1, %(count)s) AS n
     """
     run_sql(database_url, fill, {"user": alice.id, "count": count})
-    age(database_url, alice, idempotency.HOURS + 0.1)
+    age(database_url, alice, ANSWER_HOURS + 0.1)
     post(alice, key="fresh")
     post(bob, key="old")
     post(bob, key="fresh")
@@ -295,7 +295,7 @@ def test_purge_removes_forgotten_keys(app: Flask, alice: User, bob: User, databa
     assert max(steps) == retention.ANSWERS_A_STEP
     assert keys_of(database_url, alice) == keys_of(database_url, bob) == {"fresh"}
     assert "0 Idempotency-Keys forgotten" in invoke(app, "purge")
-    age(database_url, alice, idempotency.HOURS + 0.1)
+    age(database_url, alice, ANSWER_HOURS + 0.1)
     assert "1 Idempotency-Keys forgotten" in invoke(app, "purge")
 
 

@@ -15,7 +15,8 @@ from . import errors, swagger
 from .blueprint import Blueprint
 from .fields import Time
 from .idempotency import HEADER as IDEMPOTENCY_KEY
-from .idempotency import HOURS, MAX_KEY
+from .idempotency import MAX_KEY
+from .models import ANSWER_HOURS
 from .schemas import ID, ProblemDetails
 
 VERSION = "1.0.0"
@@ -56,7 +57,7 @@ IF_MATCH = 'Change only this version: an ETag, as `"17"`. Answered by 412 when t
 IF_NONE_MATCH = "The ETag of what the client has: answered by 304 while nothing has changed."
 IDEMPOTENT = (
     f"Any new text of up to {MAX_KEY} characters, a UUID for example. A repetition with the same key is done once, and "
-    f"answered as the first time, for {HOURS} hours."
+    f"answered as the first time, for {ANSWER_HOURS} hours."
 )
 KEY = {"minLength": 1, "maxLength": MAX_KEY, "examples": ["5f1c6d1e-8f0b-4c39-a3a6-0a2e5f4d7b11"]}
 PREFER = "`handling=strict` refuses unknown fields and parameters with 422."

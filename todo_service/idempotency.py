@@ -17,18 +17,17 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .db import Query, database
 from .errors import Conflict, Invalid
-from .models import answers
+from .models import ANSWER_HOURS, answers
 from .queries import OWNER
 
 P = ParamSpec("P")
 
 HEADER = "Idempotency-Key"
 MAX_KEY = 255
-HOURS = 24
 KEPT_HEADERS = ("Content-Type", "ETag", "Location")
 
 KEY = bindparam("key", type_=Text)
-FRESH = answers.c.created_at > func.now() - literal_column(f"interval '{HOURS} hours'")
+FRESH = answers.c.created_at > func.now() - literal_column(f"interval '{ANSWER_HOURS} hours'")
 # Two statements: the second sees the database as it is when the lock is held, with what its last holder did.
 LOCK = select(
     func.set_config(

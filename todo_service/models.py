@@ -39,6 +39,8 @@ PRIORITIES = ("low", "medium", "high")
 REPEAT_FROM = ("due", "completion")
 QUOTA = 100_000
 MAX_BATCH = 100
+# How long the answer to a request with an Idempotency-Key is kept.
+ANSWER_HOURS = 24
 
 # Byte order: the same on every server, whatever its locale, and the fastest to compare.
 BYTES = Text(collation="C")

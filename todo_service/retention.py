@@ -10,15 +10,13 @@ from typing import NamedTuple
 from sqlalchemy import CTE, Select, delete, func, literal, select, text, tuple_, update
 
 from .db import Database, Query
-from .models import answers, owners, tasks, tombstones
+from .models import ANSWER_HOURS, answers, owners, tasks, tombstones
 from .mutations import bury
 from .queries import OWNER
 
 TRASH_DAYS = 30
 # A client that synced less than this long ago learns of every deletion; an older one has to start over.
 TOMBSTONE_DAYS = 90
-# A key is not looked at any longer than this after its first request (`idempotency.py`).
-ANSWER_HOURS = 24
 OWNERS_A_STEP = 100
 ANSWERS_A_STEP = 1000
 
