@@ -10,8 +10,10 @@ from flask.testing import FlaskClient
 
 from tests.conftest import ORIGIN, User, assert_problem, settings_for, user_of
 from todo_service import create_app
+from todo_service.blueprint import BESIDE
 
 JSON = {"Content-Type": "application/json"}
+ID = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
 
 
 @pytest.mark.parametrize(
@@ -92,8 +94,11 @@ def test_unknown_address(client: FlaskClient, path: str) -> None:
     [
         ("PUT", "/api/tasks", {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}),
         ("TRACE", "/api/tasks", {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}),
-        ("POST", "/api/tasks/x", {"GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"}),
-        ("GET", "/api/tasks/x/complete", {"PATCH", "OPTIONS"}),
+        ("POST", f"/api/tasks/{ID}", {"GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"}),
+        ("GET", f"/api/tasks/{ID}/complete", {"PATCH", "OPTIONS"}),
+        ("PATCH", "/api/tasks/batch", {"POST", "OPTIONS"}),
+        ("DELETE", "/api/tasks/changes", {"GET", "HEAD", "OPTIONS"}),
+        ("PUT", "/api/alice/tasks/import", {"POST", "OPTIONS"}),
         ("DELETE", "/health/live", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
@@ -167,3 +172,8 @@ def test_a_fields_name_may_be_anything(alice: User) -> None:
         "/api/tasks", data=b'{"title": "x", "\\ud800": 1}', headers=JSON | {"Prefer": "handling=strict"}
     )
     assert assert_problem(response, 422)["errors"] == [{"field": "\\ud800", "message": "Unknown field."}]
+
+
+def test_what_stands_beside_the_tasks_is_no_id(app: Flask) -> None:
+    rules = [rule.rule.removeprefix("/api/tasks/") for rule in app.url_map.iter_rules() if "/api/tasks/" in rule.rule]
+    assert sorted({rule for rule in rules if "<" not in rule}) == sorted(BESIDE)

@@ -103,7 +103,7 @@ def test_access_is_declared(app: Flask) -> None:
     for rule in app.url_map.iter_rules():
         if rule.endpoint in PUBLIC:
             continue
-        url = rule.rule.replace("<user_id>", "alice").replace("<id>", "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10")
+        url = rule.rule.replace("<user_id>", "alice").replace("<task:id>", "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10")
         for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
             assert_problem(client.open(url, method=method), 401)
             checked += 1

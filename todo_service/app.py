@@ -22,6 +22,7 @@ from . import (
     transfer,
 )
 from .auth import Authenticator
+from .blueprint import TaskConverter
 from .config import Settings, load
 from .db import Database
 
@@ -59,6 +60,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.session_interface = NoSession()
     # A redirect, be it to the address without the slash or to the other family, would break a browser's preflight.
     app.url_map.strict_slashes = app.url_map.merge_slashes = app.url_map.redirect_defaults = False
+    app.url_map.converters["task"] = TaskConverter
     cli.register(app, settings)
     logs.register(app)
     limits.register(app, settings)

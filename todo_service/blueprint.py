@@ -11,10 +11,23 @@ import flask
 import flask_smorest
 from flask import g
 from marshmallow import Schema
+from werkzeug.routing import BaseConverter
 
 from .parsing import Parser
 
 View = TypeVar("View", bound=Callable[..., Any])
+
+# What stands beside the tasks: not an id, so that a method which it doesn't take is a 405 with its own Allow.
+BESIDE = ("batch", "changes", "export", "import", "stats")
+
+
+class TaskConverter(BaseConverter):
+    """What may be a task's id in an address; whether it is one, the view finds out when it knows who asks."""
+
+    regex = f"(?!(?:{'|'.join(BESIDE)})$)[^/]+"
+    # One part of the address, so that a slash may follow; werkzeug would conclude otherwise from the slash above.
+    part_isolating = True
+
 
 HEADERS = {
     "ETag": ("The version, in quotes: for If-Match and If-None-Match.", '"17"'),

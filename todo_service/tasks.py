@@ -72,7 +72,7 @@ def delete_tasks(owner: str, query: dict[str, Any]) -> Response:
     return answer({"deleted": mutations.sweep_tasks(owner, query["status"] == "completed", if_match())})
 
 
-@blueprint.get("/tasks/<id>")
+@blueprint.get("/tasks/<task:id>")
 @bearer
 @blueprint.response(200, Task, headers=blueprint.headers("ETag"))
 def get_task(owner: str, id: str) -> Response:
@@ -81,7 +81,7 @@ def get_task(owner: str, id: str) -> Response:
     return not_modified(row[-1]) if row[-1] == if_none_match() else one(row)
 
 
-@blueprint.route("/tasks/<id>", methods=["PUT", "PATCH"])
+@blueprint.route("/tasks/<task:id>", methods=["PUT", "PATCH"])
 @bearer
 @blueprint.arguments(TimeZoneQuery(), location="query")
 @blueprint.arguments(TaskUpdate())
@@ -94,7 +94,7 @@ def update_task(owner: str, query: dict[str, Any], fields: dict[str, Any], id: s
     return one(plans.update_task(owner, task_id(id), fields, if_match(), query["tz"]))
 
 
-@blueprint.delete("/tasks/<id>")
+@blueprint.delete("/tasks/<task:id>")
 @bearer
 @blueprint.arguments(DeleteQuery(), location="query")
 @blueprint.response(200, Task, headers=blueprint.headers("ETag"))
@@ -107,7 +107,7 @@ def delete_task(owner: str, query: dict[str, Any], id: str) -> Response:
     return one(delete(owner, task_id(id), if_match()))
 
 
-@blueprint.post("/tasks/<id>/restore")
+@blueprint.post("/tasks/<task:id>/restore")
 @bearer
 @idempotent
 @blueprint.response(200, Task, headers=blueprint.headers("ETag"))
@@ -119,7 +119,7 @@ def restore_task(owner: str, id: str) -> Response:
     return one(plans.restore_task(owner, task_id(id), if_match()))
 
 
-@blueprint.patch("/tasks/<id>/complete")
+@blueprint.patch("/tasks/<task:id>/complete")
 @bearer
 @blueprint.arguments(TimeZoneQuery(), location="query")
 @blueprint.arguments(Completion(), required=False)
