@@ -35,6 +35,8 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 # It would listen in $HOME, which a container may not have.
 control_socket_disable = True
 forwarded_allow_ips = settings.forwarded_allow_ips
+# Searches and tags in any script, which an address spells out byte by byte.
+limit_request_line = 8190
 # Requests are logged by the app, with the user and the request id.
 accesslog = None
 loglevel = settings.log_level.lower()
