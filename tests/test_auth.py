@@ -47,12 +47,12 @@ def claims(me: Any, **changes: Any) -> dict[str, Any]:
 
 
 def plain(me: Any, **changes: Any) -> dict[str, Any]:
-    """What a hand-written route signs: neither `iss` nor `aud` (better-auth.md 4)."""
+    """What a hand-written route signs: neither `iss` nor `aud` (a route with jose)."""
     return claims(me, **{"iss": ABSENT, "aud": ABSENT} | changes)
 
 
 def session(me: Any, user_id: Any) -> dict[str, Any]:
-    """What the `session_data` cookie holds (better-auth.md 5)."""
+    """What the `session_data` cookie holds (Better Auth session_data)."""
     halves = {"session": {"id": "s", "userId": me, "token": "t"}, "user": {"id": user_id, "email": "ann@example.com"}}
     return plain(ABSENT, updatedAt=1, version="1") | halves
 
@@ -96,39 +96,43 @@ def beside(me: str, more: str) -> bytes:
 
 # What it is, where the rule comes from, the token.
 ACCEPTED: list[tuple[str, str, Make]] = [
-    ("EdDSA", "better-auth.md 1", lambda k, me: signed(k, me)),
-    ("ES256", "better-auth.md 2", lambda k, me: signed(k, me, alg="ES256")),
-    ("ES512", "better-auth.md 2", lambda k, me: signed(k, me, alg="ES512")),
-    ("RS256", "better-auth.md 2", lambda k, me: signed(k, me, alg="RS256")),
-    ("PS256", "better-auth.md 2", lambda k, me: signed(k, me, alg="PS256")),
-    ("the whole user object", "better-auth.md 1", lambda k, me: signed(k, me, id=me, email="a@b.c", image="x" * 4000)),
-    ("aud a list", "better-auth.md 1", lambda k, me: signed(k, me, aud=["other", ISSUER])),
-    ("iss the base URL with its path", "better-auth.md 5", lambda k, me: signed(k, me, iss=BASE)),
+    ("EdDSA", "Better Auth /token", lambda k, me: signed(k, me)),
+    ("ES256", "Better Auth /jwks", lambda k, me: signed(k, me, alg="ES256")),
+    ("ES512", "Better Auth /jwks", lambda k, me: signed(k, me, alg="ES512")),
+    ("RS256", "Better Auth /jwks", lambda k, me: signed(k, me, alg="RS256")),
+    ("PS256", "Better Auth /jwks", lambda k, me: signed(k, me, alg="PS256")),
+    (
+        "the whole user object",
+        "Better Auth /token",
+        lambda k, me: signed(k, me, id=me, email="a@b.c", image="x" * 4000),
+    ),
+    ("aud a list", "Better Auth /token", lambda k, me: signed(k, me, aud=["other", ISSUER])),
+    ("iss the base URL with its path", "Better Auth session_data", lambda k, me: signed(k, me, iss=BASE)),
     ("no iat", "RFC 7519 4.1.6", lambda k, me: signed(k, me, iat=ABSENT)),
     ("exp with a fraction", "RFC 7519 2", lambda k, me: signed(k, me, exp=time.time() + 60.5)),
-    ("exp within the leeway", "design 4", lambda k, me: signed(k, me, exp=time.time() - 4)),
-    ("typ JWT", "better-auth.md rule 4", lambda k, me: signed(k, me, {"typ": "JWT"})),
+    ("exp within the leeway", "README, tokens", lambda k, me: signed(k, me, exp=time.time() - 4)),
+    ("typ JWT", "RFC 8725 3.11", lambda k, me: signed(k, me, {"typ": "JWT"})),
     ("typ jwt", "RFC 7515 4.1.9", lambda k, me: signed(k, me, {"typ": "jwt"})),
-    ("typ at+jwt", "better-auth.md rule 4", lambda k, me: signed(k, me, {"typ": "at+jwt"})),
+    ("typ at+jwt", "RFC 8725 3.11", lambda k, me: signed(k, me, {"typ": "at+jwt"})),
     (
         "session cache, signed by key pair",
-        "better-auth.md 5",
+        "Better Auth session_data",
         lambda k, me: signed(k, me, SESSION, iss=BASE, aud=SESSION_AUDIENCE, sid="s"),
     ),
-    ("HS256 by jwt.sign", "better-auth.md 3", lambda k, me: hs256(claims(me), {"typ": "JWT"})),
-    ("HS256 by a route", "better-auth.md 4", lambda k, me: hs256(plain(me))),
-    ("HS256 with user_id", "better-auth.md 4", lambda k, me: hs256(plain(ABSENT, user_id=me))),
-    ("HS256 with id", "better-auth.md 4", lambda k, me: hs256(plain(ABSENT, id=me))),
+    ("HS256 by jwt.sign", "Better Auth jwt.sign", lambda k, me: hs256(claims(me), {"typ": "JWT"})),
+    ("HS256 by a route", "a route with jose", lambda k, me: hs256(plain(me))),
+    ("HS256 with user_id", "a route with jose", lambda k, me: hs256(plain(ABSENT, user_id=me))),
+    ("HS256 with id", "a route with jose", lambda k, me: hs256(plain(ABSENT, id=me))),
     ("HS256 with a kid", "RFC 7515 4.1.4", lambda k, me: hs256(plain(me), {"kid": "any"})),
-    ("HS256 by the older secret", "better-auth.md traps", lambda k, me: hs256(plain(me), key=OLD_SECRET)),
-    ("session_data cookie", "better-auth.md 5", lambda k, me: hs256(session(me, me))),
-    ("sub before user_id and id", "better-auth.md rule 3", lambda k, me: hs256(plain(me, user_id="x", id="y"))),
-    ("user_id before id", "better-auth.md rule 3", lambda k, me: hs256(plain(ABSENT, id="x", user_id=me))),
-    ("id before user.id", "better-auth.md rule 3", lambda k, me: hs256(session("x", "x") | {"id": me})),
-    ("HS256, exp within the leeway", "faults.md Tokens", lambda k, me: hs256(plain(me, exp=time.time() - 4))),
+    ("HS256 by the older secret", "PyJWT's defaults", lambda k, me: hs256(plain(me), key=OLD_SECRET)),
+    ("session_data cookie", "Better Auth session_data", lambda k, me: hs256(session(me, me))),
+    ("sub before user_id and id", "RFC 7519 4.1.2", lambda k, me: hs256(plain(me, user_id="x", id="y"))),
+    ("user_id before id", "RFC 7519 4.1.2", lambda k, me: hs256(plain(ABSENT, id="x", user_id=me))),
+    ("id before user.id", "RFC 7519 4.1.2", lambda k, me: hs256(session("x", "x") | {"id": me})),
+    ("HS256, exp within the leeway", "OWASP ASVS 9", lambda k, me: hs256(plain(me, exp=time.time() - 4))),
     ("HS256, nbf within the leeway", "RFC 7519 4.1.5", lambda k, me: hs256(plain(me, nbf=time.time() + 4))),
-    ("HS256, iat within the leeway", "better-auth.md traps", lambda k, me: hs256(plain(me, iat=time.time() + 4))),
-    ("HS256, exp as late as can be", "faults.md Tokens", lambda k, me: hs256(plain(me, exp=YEAR_9999))),
+    ("HS256, iat within the leeway", "PyJWT's defaults", lambda k, me: hs256(plain(me, iat=time.time() + 4))),
+    ("HS256, exp as late as can be", "OWASP ASVS 9", lambda k, me: hs256(plain(me, exp=YEAR_9999))),
 ]
 
 MALFORMED = "malformed, or its signature is not one of ours"
@@ -171,10 +175,20 @@ ODD_KIDS: list[tuple[Any, str]] = [
 # What it is, where the rule comes from, a part of the reason given, the token.
 REFUSED: list[tuple[str, str, str, Make]] = [
     # No JWT at all
-    ("opaque session token", "better-auth.md 6", HINT, lambda k, me: secrets.token_urlsafe(24)),
-    ("signed session token", "better-auth.md 6", HINT, lambda k, me: f"{secrets.token_urlsafe(24)}.{'A' * 43}%3D"),
-    ("session_data, compact", "better-auth.md 5", HINT, lambda k, me: base64url_encode(b'{"session": {}}').decode()),
-    ("session_data, jwe", "better-auth.md 5", "encrypted", lambda k, me: ".".join(["e30"] * 5)),
+    ("opaque session token", "Better Auth session token", HINT, lambda k, me: secrets.token_urlsafe(24)),
+    (
+        "signed session token",
+        "Better Auth session token",
+        HINT,
+        lambda k, me: f"{secrets.token_urlsafe(24)}.{'A' * 43}%3D",
+    ),
+    (
+        "session_data, compact",
+        "Better Auth session_data",
+        HINT,
+        lambda k, me: base64url_encode(b'{"session": {}}').decode(),
+    ),
+    ("session_data, jwe", "Better Auth session_data", "encrypted", lambda k, me: ".".join(["e30"] * 5)),
     ("four parts", "RFC 7515 7.1", MALFORMED, lambda k, me: hs256(plain(me)) + ".e30"),
     ("three empty parts", "RFC 7515 7.1", MALFORMED, lambda k, me: ".."),
     ("not base64", "RFC 7515 2", MALFORMED, lambda k, me: "é.é.é"),
@@ -184,10 +198,10 @@ REFUSED: list[tuple[str, str, str, Make]] = [
     ("payload no JSON", "RFC 7519 7.2", MALFORMED, lambda k, me: hs256(b"{")),
     ("payload empty", "RFC 7519 7.2", MALFORMED, lambda k, me: hs256(b"")),
     ("payload not UTF-8", "RFC 7519 7.2", MALFORMED, lambda k, me: hs256(b'{"sub": "\xff"}')),
-    ("number of 5,000 digits", "faults.md Tokens", MALFORMED, lambda k, me: hs256(beside(me, '"n": ' + "9" * 5000))),
-    ("200,000 deep", "faults.md Tokens", LONG, lambda k, me: hs256(beside(me, '"n": ' + "[" * 200_000))),
-    ("1 MB, no dot", "faults.md Tokens", LONG, lambda k, me: "a" * 1_000_000),
-    ("1 MB, signed", "faults.md Tokens", LONG, lambda k, me: hs256(plain(me, n="a" * 1_000_000))),
+    ("number of 5,000 digits", "OWASP ASVS 9", MALFORMED, lambda k, me: hs256(beside(me, '"n": ' + "9" * 5000))),
+    ("200,000 deep", "OWASP ASVS 9", LONG, lambda k, me: hs256(beside(me, '"n": ' + "[" * 200_000))),
+    ("1 MB, no dot", "OWASP ASVS 9", LONG, lambda k, me: "a" * 1_000_000),
+    ("1 MB, signed", "OWASP ASVS 9", LONG, lambda k, me: hs256(plain(me, n="a" * 1_000_000))),
     # The algorithm
     *(
         (f"alg {alg}", "RFC 8725 3.2", WAY, lambda k, me, alg=alg: unsigned(me, alg=alg))
@@ -195,9 +209,9 @@ REFUSED: list[tuple[str, str, str, Make]] = [
     ),
     ("alg missing", "RFC 7515 4.1.1", WAY, lambda k, me: unsigned(me)),
     ("alg none, signed by secret", "RFC 8725 2.1", WAY, lambda k, me: hs256(plain(me), {"alg": "none"})),
-    ("alg HS512", "design 4", WAY, lambda k, me: hs256(plain(me), {"alg": "HS512"})),
-    ("alg RS512", "design 4", WAY, lambda k, me: k.key("RS256").sign(claims(me), {"alg": "RS512"})),
-    ("alg ES256K", "design 4", WAY, lambda k, me: k.key("ES256").sign(claims(me), {"alg": "ES256K"})),
+    ("alg HS512", "README, tokens", WAY, lambda k, me: hs256(plain(me), {"alg": "HS512"})),
+    ("alg RS512", "README, tokens", WAY, lambda k, me: k.key("RS256").sign(claims(me), {"alg": "RS512"})),
+    ("alg ES256K", "README, tokens", WAY, lambda k, me: k.key("ES256").sign(claims(me), {"alg": "ES256K"})),
     ("RS256 key as PS256", "RFC 8725 3.1", UNLISTED, lambda k, me: k.key("RS256").sign(claims(me), {"alg": "PS256"})),
     ("EdDSA key as ES256", "RFC 8725 3.1", UNLISTED, lambda k, me: k.key("EdDSA").sign(claims(me), {"alg": "ES256"})),
     ("secret as EdDSA", "RFC 8725 3.1", MALFORMED, lambda k, me: hs256(claims(me), {"alg": "EdDSA", "kid": kid(k)})),
@@ -215,14 +229,14 @@ REFUSED: list[tuple[str, str, str, Make]] = [
     ("HS256 by x", "RFC 8725 2.1", MALFORMED, lambda k, me: confused(k, me, "EdDSA", lambda k: str(k.jwk["x"]))),
     (
         "HS256 by raw x",
-        "faults.md Tokens",
+        "OWASP ASVS 9",
         MALFORMED,
         lambda k, me: confused(k, me, "EdDSA", lambda k: base64url_decode(k.jwk["x"])),
     ),
     ("HS256 by nothing", "RFC 8725 3.5", MALFORMED, lambda k, me: hs256(plain(me), key=b"")),
     (
         "HS256 by the published default",
-        "better-auth.md Tokens",
+        "Better Auth tokens",
         MALFORMED,
         lambda k, me: hs256(plain(me), key=next(iter(config.PUBLISHED_SECRETS))),
     ),
@@ -239,7 +253,7 @@ REFUSED: list[tuple[str, str, str, Make]] = [
         for alg in MAKE
     ),
     # Headers that ask for something
-    ("kid missing", "better-auth.md rule 1", KEYLESS, lambda k, me: kidless(k, me)),
+    ("kid missing", "RFC 8725 3.1", KEYLESS, lambda k, me: kidless(k, me)),
     *(
         (f"kid {odd!r:.20}", "RFC 8725 3.10", reason, lambda k, me, odd=odd: signed(k, me, {"kid": odd}))
         for odd, reason in ODD_KIDS
@@ -259,49 +273,64 @@ REFUSED: list[tuple[str, str, str, Make]] = [
     ),
     ("typ foreign, HS256", "RFC 8725 3.11", KIND, lambda k, me: hs256(plain(me), {"typ": "verify+jwt"})),
     # Times
-    ("exp missing", "design 4", NO_EXP, lambda k, me: signed(k, me, exp=ABSENT)),
-    ("exp missing, HS256", "design 4", NO_EXP, lambda k, me: hs256(plain(me, exp=ABSENT))),
+    ("exp missing", "README, tokens", NO_EXP, lambda k, me: signed(k, me, exp=ABSENT)),
+    ("exp missing, HS256", "README, tokens", NO_EXP, lambda k, me: hs256(plain(me, exp=ABSENT))),
     *(
         (
             f"{name} {odd!r:.20}",
-            "faults.md Tokens",
+            "OWASP ASVS 9",
             f"{name} is not a time",
             lambda k, me, c={name: odd}: hs256(plain(me, **c)),
         )
         for name in ("exp", "nbf", "iat")
         for odd in ODD_TIMES
     ),
-    ("exp past the leeway", "faults.md Tokens", EXPIRED, lambda k, me: hs256(plain(me, exp=time.time() - 6))),
-    ("exp past the leeway, EdDSA", "faults.md Tokens", EXPIRED, lambda k, me: signed(k, me, exp=time.time() - 6)),
+    ("exp past the leeway", "OWASP ASVS 9", EXPIRED, lambda k, me: hs256(plain(me, exp=time.time() - 6))),
+    ("exp past the leeway, EdDSA", "OWASP ASVS 9", EXPIRED, lambda k, me: signed(k, me, exp=time.time() - 6)),
     ("exp zero", "RFC 7519 4.1.4", EXPIRED, lambda k, me: hs256(plain(me, exp=0))),
-    ("nbf past the leeway", "faults.md Tokens", EARLY, lambda k, me: hs256(plain(me, nbf=time.time() + 6))),
-    ("iat past the leeway", "faults.md Tokens", EARLY, lambda k, me: hs256(plain(me, iat=time.time() + 6))),
-    ("nbf past the leeway, EdDSA", "faults.md Tokens", EARLY, lambda k, me: signed(k, me, nbf=time.time() + 6)),
+    ("nbf past the leeway", "OWASP ASVS 9", EARLY, lambda k, me: hs256(plain(me, nbf=time.time() + 6))),
+    ("iat past the leeway", "OWASP ASVS 9", EARLY, lambda k, me: hs256(plain(me, iat=time.time() + 6))),
+    ("nbf past the leeway, EdDSA", "OWASP ASVS 9", EARLY, lambda k, me: signed(k, me, nbf=time.time() + 6)),
     # Whose token, for whom
     *((f"iss {odd!r}", "RFC 8725 3.8", ISS, lambda k, me, odd=odd: signed(k, me, iss=odd)) for odd in ODD_ISSUERS),
-    ("iss another, HS256", "better-auth.md rule 2", ISS, lambda k, me: hs256(plain(me, iss="https://evil.test"))),
-    ("iss null, HS256", "better-auth.md rule 2", ISS, lambda k, me: hs256(plain(me, iss=None))),
+    ("iss another, HS256", "RFC 8725 3.8", ISS, lambda k, me: hs256(plain(me, iss="https://evil.test"))),
+    ("iss null, HS256", "RFC 8725 3.8", ISS, lambda k, me: hs256(plain(me, iss=None))),
     *((f"aud {odd!r}", "RFC 8725 3.9", AUD, lambda k, me, odd=odd: signed(k, me, aud=odd)) for odd in ODD_AUDIENCES),
-    ("aud another, HS256", "better-auth.md rule 2", AUD, lambda k, me: hs256(plain(me, aud="https://evil.test"))),
-    ("session cache for the API", "better-auth.md 5", AUD, lambda k, me: signed(k, me, SESSION, iss=BASE)),
+    ("aud another, HS256", "RFC 8725 3.8", AUD, lambda k, me: hs256(plain(me, aud="https://evil.test"))),
+    ("session cache for the API", "Better Auth session_data", AUD, lambda k, me: signed(k, me, SESSION, iss=BASE)),
     # Who
     *(
-        (f"sub {odd!r:.20}", "better-auth.md rule 3", NO_USER, lambda k, me, odd=odd: hs256(plain(odd)))
+        (f"sub {odd!r:.20}", "RFC 7519 4.1.2", NO_USER, lambda k, me, odd=odd: hs256(plain(odd)))
         for odd in ODD_SUBJECTS
     ),
-    ("sub empty, EdDSA", "better-auth.md traps", NO_USER, lambda k, me: signed(k, "")),
-    ("sub of 100 KB", "faults.md Tokens", LONG, lambda k, me: hs256(plain("a" * 100_000))),
-    ("sub null beside user_id", "better-auth.md rule 3", NO_USER, lambda k, me: hs256(plain(None, user_id=me))),
-    ("no user", "better-auth.md rule 3", NO_USER, lambda k, me: hs256(plain(ABSENT))),
-    ("halves of a session disagree", "better-auth.md rule 3", NO_USER, lambda k, me: hs256(session(me, "x"))),
-    ("session without ids", "better-auth.md rule 3", NO_USER, lambda k, me: hs256(session(None, None))),
-    ("user without session", "better-auth.md rule 3", NO_USER, lambda k, me: hs256(plain(ABSENT, user={"id": me}))),
-    ("session of texts", "better-auth.md rule 3", NO_USER, lambda k, me: hs256(session(me, me) | {"user": me})),
+    ("sub empty, EdDSA", "PyJWT's defaults", NO_USER, lambda k, me: signed(k, "")),
+    ("sub of 100 KB", "OWASP ASVS 9", LONG, lambda k, me: hs256(plain("a" * 100_000))),
+    ("sub null beside user_id", "RFC 7519 4.1.2", NO_USER, lambda k, me: hs256(plain(None, user_id=me))),
+    ("no user", "RFC 7519 4.1.2", NO_USER, lambda k, me: hs256(plain(ABSENT))),
+    ("halves of a session disagree", "RFC 7519 4.1.2", NO_USER, lambda k, me: hs256(session(me, "x"))),
+    ("session without ids", "RFC 7519 4.1.2", NO_USER, lambda k, me: hs256(session(None, None))),
+    ("user without session", "RFC 7519 4.1.2", NO_USER, lambda k, me: hs256(plain(ABSENT, user={"id": me}))),
+    ("session of texts", "RFC 7519 4.1.2", NO_USER, lambda k, me: hs256(session(me, me) | {"user": me})),
     # Links that are signed with the same secret
-    ("e-mail verification", "better-auth.md 7", NO_USER, lambda k, me: hs256(plain(ABSENT, email="a@b.c"))),
-    ("the same, newer", "better-auth.md 7", NO_USER, lambda k, me: hs256(plain(ABSENT, email="a@b.c", userId=me))),
-    ("e-mail change", "better-auth.md 7", NO_USER, lambda k, me: hs256(plain(ABSENT, email="a@b.c", updateTo=me))),
-    ("password reset", "better-auth.md 7", NO_USER, lambda k, me: hs256(plain(ABSENT, userId=me, type="reset"))),
+    ("e-mail verification", "Better Auth e-mail links", NO_USER, lambda k, me: hs256(plain(ABSENT, email="a@b.c"))),
+    (
+        "the same, newer",
+        "Better Auth e-mail links",
+        NO_USER,
+        lambda k, me: hs256(plain(ABSENT, email="a@b.c", userId=me)),
+    ),
+    (
+        "e-mail change",
+        "Better Auth e-mail links",
+        NO_USER,
+        lambda k, me: hs256(plain(ABSENT, email="a@b.c", updateTo=me)),
+    ),
+    (
+        "password reset",
+        "Better Auth e-mail links",
+        NO_USER,
+        lambda k, me: hs256(plain(ABSENT, userId=me, type="reset")),
+    ),
 ]
 
 
@@ -387,7 +416,7 @@ def test_refused(
 def test_keys_that_a_token_brings_along_are_not_used(
     service: Flask, keys: KeyServer, me: str, alg: str, header: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RFC 8725, section 3.10; better-auth.md, rule 4."""
+    """RFC 8725, sections 3.10 and 3.11."""
     monkeypatch.setattr(jwks, "COOL_DOWN_SECONDS", 0)
     with KeyServer() as forger:
         key = forger.add(alg)
@@ -411,7 +440,7 @@ def test_deep_payload_is_no_failure_of_the_service(service: Flask, me: str, dept
 
 @pytest.mark.parametrize("token", ["a" * 1_000_000, f"{'a' * 500_000}.{'b' * 500_000}.c", "." * 1_000_000])
 def test_refusing_a_megabyte_takes_no_time(service: Flask, token: str) -> None:
-    """faults.md, Tokens: within 50 ms. The best of five, because other programs may hold the processor."""
+    """Within 50 ms. The best of five, because other programs may hold the processor."""
 
     def took() -> float:
         began = time.perf_counter()
@@ -453,7 +482,7 @@ def test_any_text_can_be_a_user(service: Flask, subject: str) -> None:
     ],
 )
 def test_users_whose_ids_look_alike_are_different(service: Flask, me: str, one: str, other: str) -> None:
-    """faults.md, Isolation: case and Unicode form count (RFC 7519, section 2: StringOrURI)."""
+    """Case and Unicode form count (RFC 7519, section 2: StringOrURI)."""
     ann, bob = (User(id, service.test_client(), hs256(plain(id))) for id in (me + one, me + other))
     task = ann.create("of one")
     assert bob.titles() == []
@@ -506,7 +535,7 @@ def test_scheme_in_any_case(app: Flask, alice: User, scheme: str) -> None:
     ids=["query", "form", "json", "cookie", "other headers", "proxy"],
 )
 def test_token_anywhere_else_is_ignored(app: Flask, alice: User, place: Callable[[str], dict[str, Any]]) -> None:
-    """RFC 9700, section 4.3.2: not in the query; design 3: cookies are ignored."""
+    """RFC 9700, section 4.3.2: not in the query; README, API: cookies are ignored."""
     response = app.test_client().post("/api/tasks", **place(alice.token))
     assert_problem(response, 401, "unauthorized")
     assert response.headers["WWW-Authenticate"] == "Bearer"
@@ -542,14 +571,14 @@ def test_token_comes_before_everything_else(app: Flask) -> None:
 
 
 def test_the_unauthenticated_get_no_database(me: str) -> None:
-    """faults.md, Tokens: a bad token is refused at once even when the database has gone."""
+    """A bad token is refused at once even when the database has gone."""
     app = create_app(settings_for(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"))
     assert_refused(ask(app, hs256(plain(me), key=secrets.token_bytes(32))), MALFORMED)
     assert_problem(ask(app, hs256(plain(me))), 503)
 
 
 def test_secrets_are_rotated(database_url: str, me: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """better-auth.md, traps: `2:new,1:old`; the first is current, all verify; so does BETTER_AUTH_SECRET."""
+    """`2:new,1:old`: the first is current, all verify; so does BETTER_AUTH_SECRET."""
     new, old, single, unknown = (secrets.token_urlsafe(32) for _ in range(4))
     monkeypatch.setenv("BETTER_AUTH_SECRETS", f"2:{new},1:{old}")
     monkeypatch.setenv("BETTER_AUTH_SECRET", single)

@@ -15,12 +15,12 @@ from tests.live import Service
 from todo_service import jwks
 
 TOKENS = {
-    "better-auth.md 1": Session.eddsa,
-    "better-auth.md 3": Session.hs256_plugin,
-    "better-auth.md 4": Session.hs256,
-    "better-auth.md 5": Session.session_cookie_jwt,
+    "Better Auth /token": Session.eddsa,
+    "Better Auth jwt.sign": Session.hs256_plugin,
+    "a route with jose": Session.hs256,
+    "Better Auth session_data": Session.session_cookie_jwt,
 }
-NO_TOKENS = {"better-auth.md 6": Session.opaque, "better-auth.md 6, signed": Session.opaque_signed}
+NO_TOKENS = {"Better Auth session token": Session.opaque, "Better Auth session token, signed": Session.opaque_signed}
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ def test_crowd_at_the_start_causes_one_fetch(start: Start, keys: KeyServer) -> N
 
 
 def test_rotation_is_noticed_within_the_cool_down(warm: Flask, keys: KeyServer) -> None:
-    """With the constants as they are; better-auth.md, traps: 5 s is short enough."""
+    """With the constants as they are; five seconds is short enough."""
     withdrawn = keys.key("EdDSA")
     keys.rotate()
     await_acceptance(warm, keys, 5.5)
@@ -125,7 +125,7 @@ def test_rotation_after_the_cool_down_costs_nobody_a_refusal(warm: Flask, keys: 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("answer", FAILURES)
 def test_cold_service_without_keys(start: Start, keys: KeyServer, answer: str) -> None:
-    """503, not 401: a frontend would take a 401 for a reason to log its user out (better-auth.md, rule 5)."""
+    """503, not 401: a frontend would take a 401 for a reason to log its user out (RFC 9110, section 15.6.4)."""
     keys.answer = answer
     app = start()
     for seconds in (jwks.TIMEOUT_SECONDS + AT_ONCE, AT_ONCE):
@@ -169,7 +169,7 @@ def test_old_keys_are_looked_up_again(warm: Flask, keys: KeyServer, monkeypatch:
 
 
 def test_valid_tokens_wait_for_no_fetch(warm: Flask, keys: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """better-auth.md, traps: they must not queue behind a hanging key server."""
+    """Valid tokens must not queue behind a hanging key server."""
     monkeypatch.setattr(jwks, "FRESH_SECONDS", 0)
     monkeypatch.setattr(jwks, "COOL_DOWN_SECONDS", 0)
     keys.answer = "hang"
