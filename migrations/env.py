@@ -13,7 +13,7 @@ LOCK = 7_160_455_873_141  # any number that nothing else in the database uses
 
 def run() -> None:
     url = context.config.attributes["url"].replace("postgresql://", "postgresql+psycopg2://", 1)
-    engine = create_engine(url, poolclass=pool.NullPool, connect_args={"connect_timeout": 10})
+    engine = create_engine(url, poolclass=pool.NullPool)
     with engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         context.configure(connection=connection, target_metadata=metadata)

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 from tests.conftest import User, assert_problem, run_sql, settings_for, user_of
 from tests.live import free_port
 from tests.wire import Wire
-from todo_service import cli, create_app, db
+from todo_service import cli, create_app, db, deadlines
 from todo_service.models import metadata
 
 
@@ -206,3 +206,14 @@ def test_a_migration_has_no_deadline(database_url: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(db, "ANSWER", 0.1)
     with Wire(database_url, delay=0.2) as wire:
         cli.upgrade(wire.dsn())
+
+
+def test_connecting_has_a_deadline_even_where_nobody_set_one(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "CONNECT_SECONDS", 0.3)
+    with Wire(database_url) as wire:
+        wire.hold()
+        with pytest.raises(psycopg2.OperationalError):
+            psycopg2.connect(wire.dsn())
+        wire.release()

@@ -3,7 +3,7 @@
 The server's own timeouts don't help when its answer, or its silence, gets lost on the way, and TCP keepalives notice a
 dead peer but not one that merely says nothing. So psycopg2 waits here, where there is a clock: past the deadline the
 socket is shut down, which psycopg2 meets as a lost connection. Costs some 2 µs a message. How long the deadlines are is
-left to `db.py`; without one (migrations) the wait is as long as it takes.
+left to `db.py`; without one (migrations) only connecting has a deadline, and the rest takes as long as it takes.
 """
 
 import os
@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from psycopg2 import extensions
+
+# For whoever connects without saying how long that may take.
+CONNECT_SECONDS = 10
 
 _thread = threading.local()
 
@@ -37,15 +40,18 @@ def missed() -> bool:
 
 def wait(connection: extensions.connection) -> None:
     """psycopg2's wait callback: return when `connection` has its answer, or raise OperationalError."""
+    until: float | None = getattr(_thread, "until", None)
+    if until is None and connection.status == extensions.STATUS_SETUP:
+        # libpq's connect_timeout doesn't count where it isn't libpq that waits.
+        until = time.monotonic() + CONNECT_SECONDS
     while (state := connection.poll()) != extensions.POLL_OK:
-        if not ready(connection.fileno(), state):
+        if not ready(connection.fileno(), state, until):
             _thread.missed = True
             shut_down(connection.fileno())
 
 
-def ready(descriptor: int, state: int) -> bool:
-    """Wait until the socket can be read from or written to; False if the deadline comes first."""
-    until = getattr(_thread, "until", None)
+def ready(descriptor: int, state: int, until: float | None) -> bool:
+    """Wait until the socket can be read from or written to; False if `until` comes first."""
     poller = select.poll()
     poller.register(descriptor, select.POLLIN if state == extensions.POLL_READ else select.POLLOUT)
     return bool(poller.poll(None if until is None else max(0, until - time.monotonic()) * 1000))
