@@ -44,13 +44,9 @@ LOCK, STATEMENT, ANSWER, CHECKOUT, CONNECT = 2, 3, 4, 4, 10
 IDLE = 30
 
 ROLE = "todo_app"
-SCOPED = (
-    f"SET LOCAL ROLE {ROLE}; SET LOCAL statement_timeout = {STATEMENT * 1000}; SET LOCAL lock_timeout = {LOCK * 1000}; "
-    "SET LOCAL app.user_id = %(owner)s; "
-)
-UNSCOPED = (
-    f"SET LOCAL ROLE NONE; SET LOCAL statement_timeout = {STATEMENT * 1000}; SET LOCAL lock_timeout = {LOCK * 1000}; "
-)
+TIMEOUTS = f"SET LOCAL statement_timeout = {STATEMENT * 1000}; SET LOCAL lock_timeout = {LOCK * 1000}; "
+SCOPED = f"SET LOCAL ROLE {ROLE}; {TIMEOUTS}SET LOCAL app.user_id = %(owner)s; "
+UNSCOPED = f"SET LOCAL ROLE NONE; {TIMEOUTS}"
 
 
 DIALECT = psycopg2_dialect.dialect()  # type: ignore[no-untyped-call]
@@ -98,9 +94,9 @@ class Database:
     def read(self, owner: str, query: Query, **values: Any) -> list[Row]:
         """Rows that `owner` may see. Tried again when the connection turns out to be dead: a read changes nothing."""
         try:
-            return self._run(SCOPED + query.sql, {**query.constants, **values, "owner": owner})
+            return self.write(owner, query, **values)
         except ConnectionLost:
-            return self._run(SCOPED + query.sql, {**query.constants, **values, "owner": owner})
+            return self.write(owner, query, **values)
 
     def write(self, owner: str, query: Query, **values: Any) -> list[Row]:
         """Change `owner`'s rows; what the statement returns. Committed when this returns, not repeated if it fails."""

@@ -85,6 +85,10 @@ class Listing:
         """Whether it may change by the passing of time alone."""
         return bool(self.filters & TIMED)
 
+    def name(self, owner: str, values: dict[str, Any]) -> str:
+        """What tells this list from every other one; where it is timed, it stays itself from one page to the next."""
+        return f"{owner} {self} {[value for name, value in sorted(values.items()) if name not in ('now', 'today')]}"
+
     def conditions(self) -> list[ColumnElement[bool]]:
         """What a task must meet; the owner's filter is not among them."""
         deleted = tasks.c.deleted_at

@@ -5,9 +5,10 @@ machines at once; and it goes in small steps, so that no user has to wait for it
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import CTE, Select, delete, func, literal, select, text, tuple_, update
+from sqlalchemy import CTE, ColumnElement, Select, delete, func, literal, select, text, tuple_, update
 
 from .db import Database, Query
 from .models import ANSWER_HOURS, answers, owners, tasks, tombstones
@@ -21,6 +22,10 @@ OWNERS_A_STEP = 100
 ANSWERS_A_STEP = 1000
 
 
+def _older(moment: ColumnElement[datetime], age: str) -> ColumnElement[bool]:
+    return moment < func.now() - text(f"interval '{age}'")
+
+
 def _free(due: Select[tuple[str]]) -> CTE:
     """Lock up to a step's worth of the owners in `due`, passing over those that are locked already."""
     some = select(owners.c.user_id).where(owners.c.user_id.in_(due)).limit(OWNERS_A_STEP)
@@ -28,7 +33,7 @@ def _free(due: Select[tuple[str]]) -> CTE:
 
 
 def _purge_trash() -> Query:
-    old = tasks.c.deleted_at < func.now() - text(f"interval '{TRASH_DAYS} days'")
+    old = _older(tasks.c.deleted_at, f"{TRASH_DAYS} days")
     free = _free(select(tasks.c.user_id).where(old))
     bump = (
         update(owners)
@@ -48,7 +53,7 @@ def _purge_trash() -> Query:
 
 
 def _drop_tombstones() -> Query:
-    old = tombstones.c.purged_at < func.now() - text(f"interval '{TOMBSTONE_DAYS} days'")
+    old = _older(tombstones.c.purged_at, f"{TOMBSTONE_DAYS} days")
     free = _free(select(tombstones.c.user_id).where(old))
     gone = (
         delete(tombstones)
@@ -69,7 +74,7 @@ def _drop_tombstones() -> Query:
 
 def _drop_answers() -> Query:
     key = tuple_(answers.c.user_id, answers.c.key)
-    old = answers.c.created_at < func.now() - text(f"interval '{ANSWER_HOURS} hours'")
+    old = _older(answers.c.created_at, f"{ANSWER_HOURS} hours")
     some = select(*key.clauses).where(old).limit(ANSWERS_A_STEP).with_for_update(skip_locked=True)
     gone = delete(answers).where(key.in_(some)).returning(literal(1)).cte("gone")
     return Query(select(func.count()).select_from(gone))

@@ -19,6 +19,7 @@ from .etags import answer, if_match, if_none_match, not_modified
 from .fields import UUID
 from .idempotency import idempotent
 from .listing import wanted
+from .pagination import Place
 from .parameters import DeleteQuery, ListQuery, SweepQuery, TimeZoneQuery
 from .schemas import Completion, Deleted, Task, TaskCreate, TaskUpdate, task_out
 
@@ -36,12 +37,13 @@ def list_tasks(owner: str, query: dict[str, Any]) -> Response:
     `If-None-Match` it is answered by 304 as long as nothing of the user's has changed.
     """
     listing, values = wanted(query, datetime.now(UTC))
-    name = f"{owner} {listing} {[value for name, value in sorted(values.items()) if name not in ('now', 'today')]}"
-    after = pagination.decode(name, listing.kind, query["cursor"]) if "cursor" in query else query["offset"]
+    after: Place | int = query["offset"]
+    if "cursor" in query:
+        after = pagination.decode(listing.name(owner, values), listing.kind, query["cursor"])
     page = queries.list_tasks(owner, listing, values, query["limit"], after, None if listing.timed else if_none_match())
     if page.rows is None:
         return not_modified(page.revision)
-    headers = next_page(pagination.encode(name, page.last)) if page.last else {}
+    headers = next_page(pagination.encode(listing.name(owner, values), page.last)) if page.last else {}
     headers |= {} if page.total is None else {"X-Total-Count": str(page.total)}
     return answer([task_out(row) for row in page.rows], None if listing.timed else page.revision, headers=headers)
 
