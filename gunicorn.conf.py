@@ -1,6 +1,7 @@
 """How gunicorn serves the app: processes and threads from the settings, everything else fixed here with its reason."""
 
 import os
+import select
 import shutil
 import signal
 import sys
@@ -20,7 +21,8 @@ except SettingsError as error:
 
 wsgi_app = "wsgi:app"
 bind = f"{settings.host}:{settings.port}"
-worker_class = "gthread"
+# It needs Linux; elsewhere, on a developer's machine, gunicorn's own threads do.
+worker_class = "todo_service.worker.Worker" if hasattr(select, "epoll") else "gthread"
 workers = settings.workers
 threads = settings.threads
 # The heartbeat: a worker that gives no sign of life this long is killed. No limit on requests, whose deadlines are
@@ -57,11 +59,7 @@ def hold_back_while_forking() -> None:
 
 
 def end_at_once_on_ctrl_c() -> None:
-    """SIGTERM is the signal that lets requests finish; Ctrl-C and SIGQUIT cut them off.
-
-    gunicorn's own handler takes the lock of the thread pool, which the main thread may be holding when the signal
-    comes (a connection was just accepted), and waits for threads whose client has sent half a request: 30 seconds.
-    """
+    """SIGTERM is the signal that lets requests finish; Ctrl-C and SIGQUIT cut them off, and wait for no thread."""
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: os._exit(0))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)

@@ -3,6 +3,7 @@
 What stands where; a module imports only from the lines below its own, never from above:
 
     app          the factory: puts everything together
+    worker       how gunicorn serves it             connections its clients' connections
     cli          the `flask` commands
     tasks        one task, and the list             batch      many operations as one
     changes      delta sync                         stats      counts

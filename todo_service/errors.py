@@ -149,7 +149,14 @@ def register(app: Flask) -> None:
 def render(problem: Problem) -> Response:
     """The one way out: RFC 9457 members, and `message` for clients that read that name instead of `detail`."""
     g.failure = problem.code
-    body: dict[str, Any] = {
+    response = Response(document(problem, g.get("request_id")), problem.status, content_type=PROBLEM_JSON)
+    response.headers.update(problem.headers)
+    return response
+
+
+def document(problem: Problem, request_id: str | None) -> bytes:
+    """The body of the answer."""
+    members: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
@@ -157,11 +164,9 @@ def render(problem: Problem) -> Response:
         "message": problem.detail,
         "code": problem.code,
         "errors": problem.errors,
-        "request_id": g.get("request_id"),
+        "request_id": request_id,
     }
-    response = Response(orjson.dumps(body), problem.status, content_type=PROBLEM_JSON)
-    response.headers.update(problem.headers)
-    return response
+    return orjson.dumps(members)
 
 
 # What Flask and Werkzeug find: the code (spelt out, as Python renames the phrases) and the detail.

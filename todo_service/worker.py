@@ -1,0 +1,259 @@
+"""How gunicorn serves: a worker none of whose threads waits for a client.
+
+The threads of gunicorn's own workers read from clients and write to them, so a few dozen clients that send half a
+request, or don't read their answers, hold them all. Here all threads wait together, on one epoll, for whatever happens
+next on any connection; the one that wakes up does what can be done at once and waits again. A thread is taken by a
+request when that is there, not when it begins, and the rest of an answer is sent when its reader is ready. No request
+is handed from one thread to another.
+
+What is the matter with a single connection is left to `connections.py`, what HTTP is to gunicorn.
+"""
+
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any, cast
+
+from gunicorn.http import wsgi
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData, ParseException
+from gunicorn.workers import base
+from uuid_utils import uuid7
+
+from .connections import LINGER_SECONDS, Body, Connection, Lane
+from .errors import PROBLEM_JSON, Problem, document
+from .health import STOPPING
+
+log = logging.getLogger(__name__)
+
+# All that is kept for clients who are not done with sending or reading; beyond it, those with most are given up.
+MAX_KEPT = 64 * 1024 * 1024
+# What to wait for: to be woken once; or nothing, because the connection is over, or woken by the lane.
+READ, WRITE = select.EPOLLIN | select.EPOLLONESHOT, select.EPOLLOUT | select.EPOLLONESHOT
+GONE, QUEUED = 0, -1
+
+
+class Worker(base.Worker):
+    """gunicorn's worker_class, with its settings threads, worker_connections, keepalive, max_requests."""
+
+    @classmethod
+    def check_config(cls, config: Any, _log: Any) -> None:
+        if config.is_ssl:
+            raise ValueError("TLS is spoken by the proxy in front, not here.")
+
+    def run(self) -> None:
+        """The main thread's work: gives signs of life, and gives up clients, until told to stop."""
+        self.epoll = select.epoll()
+        self.connections: dict[int, Connection] = {}
+        self.listeners = {listener.fileno(): listener for listener in self.sockets}
+        self.lane = Lane(max(1, self.cfg.threads // 2), lambda connection: self.wait_for(connection, READ | WRITE))
+        for descriptor, listener in self.listeners.items():
+            listener.setblocking(False)
+            self.epoll.register(descriptor, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        for _ in range(self.cfg.threads):
+            threading.Thread(target=self.work, daemon=True).start()
+        while self.alive:
+            self.look_after(1.0)
+        self.finish()
+
+    def finish(self) -> None:
+        """Answer what has begun. New requests are taken for a moment longer: they may be on their way here already."""
+        now = time.monotonic()
+        last, closing = now + self.cfg.graceful_timeout, now + LINGER_SECONDS
+        while self.listeners or (self.connections and time.monotonic() < last):
+            for connection in list(self.connections.values()):
+                if not connection.in_request and not connection.unsent:
+                    connection.until = min(connection.until, closing)
+            self.look_after(0.1)
+            if self.listeners and time.monotonic() > closing:
+                for descriptor in list(self.listeners):
+                    self.epoll.unregister(descriptor)
+                    self.listeners.pop(descriptor).close()
+
+    def look_after(self, seconds: float) -> None:
+        self.notify()
+        if self.ppid != os.getppid():
+            log.warning("the parent process is gone")
+            self.alive = False
+        for connection in list(self.connections.values()):
+            if connection.until < time.monotonic():
+                self.give_up(connection, overdue=True)
+        kept = sorted(self.connections.values(), key=lambda connection: connection.size)
+        while sum(connection.size for connection in kept) > MAX_KEPT:
+            self.give_up(kept.pop())
+        # A signal writes to this pipe.
+        if select.select([self.PIPE[0]], [], [], seconds)[0]:
+            os.read(self.PIPE[0], 4096)
+
+    def give_up(self, connection: Connection, overdue: bool = False) -> None:
+        """End a connection, unless a thread is at it."""
+        if not connection.lock.acquire(blocking=False):
+            return
+        try:
+            if connection.closed or (overdue and connection.until >= time.monotonic()):
+                return
+            if overdue and connection.in_request:
+                self.go_on(connection, lambda: self.refuse(connection, late()))
+            else:
+                self.drop(connection)
+        finally:
+            connection.lock.release()
+
+    def work(self) -> None:
+        """A thread's work."""
+        while True:
+            for descriptor, _ in self.epoll.poll(-1, 1):
+                try:
+                    if descriptor in self.listeners:
+                        self.accept(descriptor)
+                    elif connection := self.connections.get(descriptor):
+                        self.serve(connection)
+                except Exception:
+                    log.exception("unexpected")
+
+    def accept(self, descriptor: int) -> None:
+        listener = self.listeners[descriptor]
+        try:
+            sock, client = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            log.warning("no connection can be accepted: %s", error)
+            self.make_room()
+            return
+        sock.setblocking(False)
+        until = time.monotonic() + self.cfg.keepalive
+        connection = Connection(sock, client, listener.getsockname(), self.cfg, self.lane, until)
+        self.connections[connection.descriptor] = connection
+        self.epoll.register(connection.descriptor, READ)
+        if len(self.connections) > self.cfg.worker_connections:
+            self.make_room()
+
+    def make_room(self) -> None:
+        """Give up the client that would be the first to be given up for its silence."""
+        waiting = [connection for connection in list(self.connections.values()) if not connection.lock.locked()]
+        if waiting:
+            self.give_up(min(waiting, key=lambda connection: connection.until))
+
+    def serve(self, connection: Connection) -> None:
+        with connection.lock:
+            if not connection.closed:
+                self.go_on(connection, lambda: self.step(connection))
+
+    def go_on(self, connection: Connection, step: Callable[[], int]) -> None:
+        try:
+            event = step()
+        except OSError:
+            # The client went away, or was too slow.
+            event = GONE
+        if event == GONE:
+            self.drop(connection)
+        elif event != QUEUED:
+            self.wait_for(connection, event)
+
+    def step(self, connection: Connection) -> int:
+        """Do for a connection what can be done now; what to wait for next."""
+        if connection.unsent and not self.sent(connection):
+            return WRITE
+        came = connection.receive()
+        if connection.closing or not came:
+            return READ if came else GONE
+        try:
+            while connection.is_ready():
+                if not connection.begin():
+                    return QUEUED
+                self.answer(connection)
+                if not self.sent(connection):
+                    return WRITE
+                if connection.closing:
+                    return READ
+        except (ParseException, NoMoreData) as error:
+            return self.refuse(connection, malformed(error))
+        return READ
+
+    def answer(self, connection: Connection) -> None:
+        """Let the app answer. Raises OSError when the client doesn't take it, or will never get the end of it."""
+        request, keep = connection.request, False
+        try:
+            response, environ = wsgi.create(
+                request, cast(Any, connection), connection.client, connection.server, self.cfg
+            )
+            environ.update({"wsgi.input": Body(request.body), "wsgi.multithread": True, STOPPING: not self.alive})
+            # It would want a real socket.
+            del environ["wsgi.file_wrapper"]
+            self.count()
+            if not self.alive:
+                response.force_close()
+            parts = self.wsgi(environ, cast(Any, response.start_response))
+            try:
+                for part in parts:
+                    response.write(part)
+                response.close()
+            finally:
+                if hasattr(parts, "close"):
+                    parts.close()
+            keep = not response.should_close()
+        except OSError:
+            raise
+        except Exception as error:
+            log.exception("an answer could not be finished")
+            raise ConnectionAbortedError from error
+        finally:
+            connection.end(keep)
+
+    def count(self) -> None:
+        self.nr += 1
+        if self.nr == self.max_requests:
+            log.info("this worker has answered as many requests as it should")
+            self.alive = False
+            os.write(self.PIPE[1], b".")
+
+    def sent(self, connection: Connection) -> bool:
+        """Whether the client has taken all there is for it."""
+        if not connection.flush():
+            return False
+        connection.rest(time.monotonic() + self.cfg.keepalive)
+        return True
+
+    def refuse(self, connection: Connection, problem: Problem) -> int:
+        """Answer a client whose request doesn't get to the app; what to wait for next."""
+        request_id = str(uuid7())
+        log.info("%s from %s: %s id=%s", problem.status, connection.client, problem.detail, request_id)
+        body = document(problem, request_id)
+        status = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}"
+        head = (status, f"Content-Type: {PROBLEM_JSON}", f"Content-Length: {len(body)}", "Connection: close", "", "")
+        connection.sendall("\r\n".join(head).encode() + body)
+        connection.closing = True
+        return READ if self.sent(connection) else WRITE
+
+    def wait_for(self, connection: Connection, event: int) -> None:
+        with suppress(OSError):
+            self.epoll.modify(connection.descriptor, event)
+
+    def drop(self, connection: Connection) -> None:
+        connection.closed = True
+        self.connections.pop(connection.descriptor, None)
+        connection.sock.close()
+
+
+def malformed(error: Exception) -> Problem:
+    """What is wrong with a request that gunicorn can't read (RFC 9112), told without repeating any of it."""
+    if isinstance(error, LimitRequestLine):
+        return problem(414, "uri-too-long", "The address is too long.")
+    if isinstance(error, LimitRequestHeaders):
+        return problem(431, "headers-too-large", "The request's header fields are too large, or too many.")
+    return problem(400, "bad-request", "The request is not HTTP as it should be.")
+
+
+def late() -> Problem:
+    return problem(408, "timeout", "The request took too long to arrive.")
+
+
+def problem(status: int, code: str, detail: str) -> Problem:
+    made = Problem(detail, code=code)
+    made.status = status
+    return made
