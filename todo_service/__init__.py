@@ -25,7 +25,7 @@ What stands where; a module imports only from the lines below its own, never fro
     limits       how often a user may ask           logs       one line a request
     pagination   cursors                            search     text as it is compared
     db           connections, and whose rows a statement sees
-    deadlines    how long an answer may take
+    deadlines    how long an answer may take        statements SQL, compiled and prepared
     models       the tables                         embedded   the bundled PostgreSQL
     errors       every failure, and its one way out
     config       settings

@@ -20,8 +20,7 @@ from typing import Any, cast
 import psycopg2
 from flask import current_app
 from psycopg2.errors import CheckViolation, LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
-from sqlalchemy import ClauseElement, event
-from sqlalchemy.dialects.postgresql import psycopg2 as psycopg2_dialect
+from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -32,8 +31,11 @@ from .config import Settings
 from .deadlines import missed, within
 from .errors import Invalid, Unavailable
 from .models import MEANING
+from .statements import Prepared, Query
 
 log = logging.getLogger(__name__)
+
+__all__ = ["ConnectionLost", "Database", "Query", "Row", "database"]
 
 Row = tuple[Any, ...]
 
@@ -44,27 +46,13 @@ LOCK, STATEMENT, ANSWER, CHECKOUT, CONNECT = 2, 3, 4, 4, 10
 IDLE = 30
 
 ROLE = "todo_app"
-TIMEOUTS = f"SET LOCAL statement_timeout = {STATEMENT * 1000}; SET LOCAL lock_timeout = {LOCK * 1000}; "
-SCOPED = f"SET LOCAL ROLE {ROLE}; {TIMEOUTS}SET LOCAL app.user_id = %(owner)s; "
-UNSCOPED = f"SET LOCAL ROLE NONE; {TIMEOUTS}"
-
-
-DIALECT = psycopg2_dialect.dialect()  # type: ignore[no-untyped-call]
-
-
-class Query:
-    """Statements of SQLAlchemy's, compiled once; a call passes values for their bound parameters by name.
-
-    They go out in one message; what comes back is the last one's answer.
-    """
-
-    __slots__ = ("constants", "sql")
-
-    def __init__(self, *statements: ClauseElement) -> None:
-        compiled = [statement.compile(dialect=DIALECT) for statement in statements]
-        self.sql = "; ".join(map(str, compiled))
-        params = [param for one in compiled for param in one.params.items()]
-        self.constants = {name: value for name, value in params if value is not None}
+# One plan for all owners: what is planned anew for each, takes longer to plan than to run (`statements.py`).
+SETTINGS = (
+    f"SET LOCAL statement_timeout = {STATEMENT * 1000}; SET LOCAL lock_timeout = {LOCK * 1000}; "
+    "SET LOCAL plan_cache_mode = force_generic_plan; "
+)
+SCOPED = f"SET LOCAL ROLE {ROLE}; {SETTINGS}SET LOCAL app.user_id = %(owner)s; "
+UNSCOPED = f"SET LOCAL ROLE NONE; {SETTINGS}"
 
 
 class Database:
@@ -100,11 +88,11 @@ class Database:
 
     def write(self, owner: str, query: Query, **values: Any) -> list[Row]:
         """Change `owner`'s rows; what the statement returns. Committed when this returns, not repeated if it fails."""
-        return self._run(SCOPED + query.sql, {**query.constants, **values, "owner": owner})
+        return self._run(SCOPED, query, values | {"owner": owner})
 
     def unscoped(self, query: Query, **values: Any) -> list[Row]:
         """Run a statement that is meant to see every user's rows, with the rights of the connection's own role."""
-        return self._run(UNSCOPED + query.sql, {**query.constants, **values})
+        return self._run(UNSCOPED, query, values)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -126,12 +114,14 @@ class Database:
             finally:
                 self._thread.transaction = None
 
-    def _run(self, sql: str, values: dict[str, Any]) -> list[Row]:
+    def _run(self, prefix: str, query: Query, values: dict[str, Any]) -> list[Row]:
         transaction: _Transaction | None = getattr(self._thread, "transaction", None)
         if transaction:
-            return transaction.run(sql, values)
+            return transaction.run(prefix + query.sql, values)
         with self._connection() as connection:
-            return _execute(connection, sql, values)
+            prepared: Prepared = connection.info.setdefault("prepared", Prepared())
+            rows: list[Row] = prepared.send(query, lambda text: _execute(connection, prefix + text, values))
+            return rows
 
     @contextmanager
     def _connection(self) -> Iterator[PoolProxiedConnection]:

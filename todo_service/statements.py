@@ -1,0 +1,99 @@
+"""SQLAlchemy's statements as texts for PostgreSQL, compiled once, and known to the server by a name where that pays.
+
+PostgreSQL spends two thirds of its time for a short statement on reading and planning it. So what a connection has sent
+a few times is prepared there, and goes by its name from then on. Behind a pooler that gives each message another
+connection (PgBouncer's transaction mode) the name may be unknown, or taken already by the same statement: then the
+message fails as a whole, and is sent again as it was before; that connection prepares nothing more.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from psycopg2.errors import DuplicatePreparedStatement, FeatureNotSupported, InvalidSqlStatementName
+from psycopg2.extensions import adapt
+from sqlalchemy import ClauseElement, Text
+from sqlalchemy.dialects.postgresql import psycopg2 as psycopg2_dialect
+from sqlalchemy.types import NullType, TypeEngine
+
+# So often a statement is sent in full on a connection before it is prepared; and so many are prepared at most.
+SENT_BEFORE, MAX_PREPARED = 3, 100
+
+DIALECT = psycopg2_dialect.dialect()  # type: ignore[no-untyped-call]
+PARAMETER = re.compile(r"%\((\w+)\)s")
+
+
+class Query:
+    """A statement, or several that go out in one message; what comes back is the last one's answer.
+
+    `sql` takes values for the bound parameters by name; what had a value from the start is a part of the text. A single
+    statement has a `name`, and so a text that prepares it and one that executes it.
+    """
+
+    __slots__ = ("execute", "name", "prepare", "sql")
+
+    def __init__(self, *statements: ClauseElement) -> None:
+        types: dict[str, TypeEngine[Any]] = {}
+        texts = [_text(statement, types) for statement in statements]
+        self.sql = "; ".join(texts)
+        self.name = self.prepare = self.execute = ""
+        if len(texts) == 1:
+            names = list(dict.fromkeys(PARAMETER.findall(self.sql)))
+            numbered = PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", self.sql)
+            given = f"({', '.join(_type(types[name]) for name in names)})" if names else ""
+            # The same name is the same statement, whoever has prepared it.
+            self.name = "todo_" + hashlib.sha256(f"{given} {numbered}".encode()).hexdigest()[:16]
+            self.prepare = f"PREPARE {self.name}{given} AS {numbered}; "
+            self.execute = f"EXECUTE {self.name}" + (f"({', '.join(f'%({name})s' for name in names)})" if names else "")
+
+
+def _text(statement: ClauseElement, types: dict[str, TypeEngine[Any]]) -> str:
+    compiled: Any = statement.compile(dialect=DIALECT)
+    types |= {name: bind.type for name, bind in compiled.binds.items()}
+    constants = {name: value for name, value in compiled.params.items() if value is not None}
+    return PARAMETER.sub(
+        lambda found: _literal(constants[found[1]]) if found[1] in constants else found[0], str(compiled)
+    )
+
+
+def _literal(value: Any) -> str:
+    text: str = adapt(value).getquoted().decode()
+    return text.replace("%", "%%")
+
+
+def _type(kind: TypeEngine[Any]) -> str:
+    """A type's name, without the collation that belongs to columns only; PostgreSQL finds out itself what isn't known."""
+    names = {Text: "text", NullType: "unknown"}
+    return names.get(type(kind)) or kind.compile(dialect=DIALECT)
+
+
+class Prepared:
+    """What one connection has prepared."""
+
+    def __init__(self) -> None:
+        self._sent: Counter[str] = Counter()
+        self._prepared: set[str] = set()
+        self._works = True
+
+    def send(self, query: Query, send: Callable[[str], Any]) -> Any:
+        """Let `send` send the text that is the shortest for the server, all of it or none."""
+        text = self._text(query)
+        try:
+            return send(text)
+        except (DuplicatePreparedStatement, FeatureNotSupported, InvalidSqlStatementName):
+            if text is query.sql:
+                raise
+            self._works = False
+            return send(query.sql)
+
+    def _text(self, query: Query) -> str:
+        if query.name in self._prepared:
+            return query.execute if self._works else query.sql
+        self._sent[query.name] += 1
+        full = len(self._prepared) >= MAX_PREPARED
+        if not query.name or not self._works or full or self._sent[query.name] <= SENT_BEFORE:
+            return query.sql
+        self._prepared.add(query.name)
+        return query.prepare + query.execute
