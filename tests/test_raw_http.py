@@ -228,7 +228,7 @@ CHUNKS = [
     (b"f\r\n%b\r\n0\r\n\r\n", "RFC 9112, 7.1: more data than the size says"),
     (b"10;a\rb\r\n%b\r\n0\r\n\r\n", "RFC 9112, 7.1.1: bare CR in an extension"),
     (b"10;\0\r\n%b\r\n0\r\n\r\n", "RFC 9112, 7.1.1: NUL in an extension"),
-    (b"10;" + b"a" * 20_000 + b"\r\n%b\r\n0\r\n\r\n", "RFC 9112, 7.1.1: an extension without an end"),
+    (b"10;" + b"a" * (LIMIT + 2**17), "RFC 9112, 7.1.1: an extension without an end"),
     (b"10\r\n%b\r\n0\r\nContent-Length: 5\r\n\r\n", "RFC 9110, 6.5.1: a length in the trailer"),
     (b"10\r\n%b\r\n0\r\nAuthorization: x\r\n\r\n", "RFC 9110, 6.5.1: a token in the trailer"),
     (b"10\r\n%b\r\n0\r\nx\r\n\r\n", "RFC 9112, 7.1.2: a trailer without a colon"),
@@ -237,7 +237,9 @@ CHUNKS = [
 
 @pytest.mark.parametrize("body", table(CHUNKS))
 def test_broken_chunks(connection: Connection, alice: User, body: bytes) -> None:
-    assert_refused(connection, alice, creation(alice, CHUNKED, body=body.replace(b"%b", TASK)))
+    """Something that looks like the end follows, for a server that waits for it before it looks at the chunks."""
+    broken = body.replace(b"%b", TASK) + b"\r\n0\r\n\r\n"
+    assert_refused(connection, alice, creation(alice, CHUNKED, body=broken))
 
 
 @pytest.mark.parametrize("size", [b"10000000000000010", b"f" * 4000])
@@ -250,7 +252,7 @@ def test_chunk_size_beyond_every_integer(connection: Connection, alice: User, si
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_broken_chunks_that_nobody_reads(connection: Connection, alice: User, method: str) -> None:
     """RFC 9112, 9.3: what follows them can't be told apart from them, even where the answer needs no body."""
-    connection.send(request(f"{method} /api/tasks", CHUNKED, body=b"xyz\r\n") + smuggled(alice))
+    connection.send(request(f"{method} /api/tasks", CHUNKED, body=b"xyz\r\n0\r\n\r\n") + smuggled(alice))
     assert connection.answer().status_code in (400, 401)
     assert connection.rest() == b""
     assert alice.titles() == []
@@ -265,11 +267,10 @@ def test_broken_chunks_that_nobody_reads(connection: Connection, alice: User, me
     ],
 )
 def test_body_that_ends_early(connection: Connection, alice: User, rest: tuple[str, bytes]) -> None:
-    """What has come would be a task all the same."""
+    """What has come would be a task all the same. Its client may be told so, or not."""
     connection.send(creation(alice, rest[0], body=rest[1]))
     connection.say_goodbye()
-    assert_plain_problem(connection.answer(), 400)
-    assert connection.rest() == b""
+    assert re.fullmatch(rb"(HTTP/1.1 400 .*)?", connection.rest(), re.DOTALL)
     assert alice.titles() == []
 
 
@@ -406,6 +407,14 @@ def test_connection_is_kept_or_closed(connection: Connection, head: bytes, kept:
     assert connection.rest() == b""
 
 
+def test_client_that_has_said_all_is_answered(connection: Connection) -> None:
+    """RFC 9112, 9.6: one half of the connection is closed, and not the one for the answers."""
+    connection.send(request("GET /health/live") * 2)
+    connection.say_goodbye()
+    assert [connection.answer().json for _ in range(2)] == [{"status": "ok"}] * 2
+    assert connection.rest() == b""
+
+
 # Whom to believe, and what to write down
 
 
@@ -451,8 +460,8 @@ def test_a_proxy_names_the_protocol_and_no_more(database_url: str, alice: User) 
         request("GET /a", "forged\x85"),
         request("GET /a", "Transfer-Encoding: \xa0forged\x85"),
         request("GET /a", "Expect: \xa0forged\x85"),
-        request("POST /api/tasks", CHUNKED, body=b"\x1b[31mforged\x85\r\n"),
-        creation(User("", None, ""), CHUNKED, body=b"\x1b[31mforged\x85\r\n"),  # type: ignore[arg-type]
+        request("POST /api/tasks", CHUNKED, body=b"\x1b[31mforged\x85\r\n0\r\n\r\n"),
+        creation(User("", None, ""), CHUNKED, body=b"\x1b[31mforged\x85\r\n0\r\n\r\n"),  # type: ignore[arg-type]
     ],
 )
 def test_nobody_forges_a_line_of_the_log(service: Service, connection: Connection, message: bytes) -> None:
