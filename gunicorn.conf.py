@@ -1,12 +1,16 @@
 """How gunicorn serves the app: processes and threads from the settings, everything else fixed here with its reason."""
 
 import os
+import re
 import select
 import shutil
 import signal
 import sys
 import tempfile
 from typing import Any
+from urllib.parse import urlsplit
+
+from gunicorn.http.errors import InvalidHeader
 
 from todo_service import embedded
 from todo_service.config import SettingsError, load
@@ -37,6 +41,8 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 # It would listen in $HOME, which a container may not have.
 control_socket_disable = True
 forwarded_allow_ips = settings.forwarded_allow_ips
+# No field moves the app to another address: a proxy may pass on one that the client made up.
+forwarder_headers = ""
 # Searches and tags in any script, which an address spells out byte by byte.
 limit_request_line = 8190
 # Requests are logged by the app, with the user and the request id.
@@ -63,6 +69,24 @@ def end_at_once_on_ctrl_c() -> None:
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: os._exit(0))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+
+# RFC 3986, 3.2.2 and 3.2.3, but for names in percent-encoding, which no client sends.
+HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?", re.IGNORECASE)
+
+
+def pre_request(worker: Any, request: Any) -> None:
+    """Refuse what gunicorn takes but another server may read differently (RFC 9112, sections 3.2 and 6.1)."""
+    host = next((value for name, value in request.headers if name == "HOST"), None)
+    if not HOST.fullmatch(host or "") and (host is not None or request.version >= (1, 1)):
+        raise InvalidHeader("HOST", req=request)
+    if not request.uri.startswith(("/", "*")) and request.method != "CONNECT":
+        target = urlsplit(request.uri)
+        if target.scheme not in ("http", "https") or target.netloc.lower() != (host or "").lower():
+            raise InvalidHeader("HOST", req=request)
+    # gunicorn lets compressed bodies pass, but leaves them compressed.
+    if any(name == "TRANSFER-ENCODING" and value.lower() != "chunked" for name, value in request.headers):
+        raise InvalidHeader("TRANSFER-ENCODING", req=request)
 
 
 # Metrics: each worker writes its numbers to a folder that all can read, which prometheus-client knows by this name.

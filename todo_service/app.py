@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         embedded.package()
     logs.configure(settings)
     app = Flask("todo_service", static_folder=None)
+    app.request_class = parsing.Request
     app.config |= {"MAX_CONTENT_LENGTH": MAX_BODY, "TRUSTED_HOSTS": list(settings.trusted_hosts) or None}
     app.session_interface = NoSession()
     # A redirect, be it to the address without the slash or to the other family, would break a browser's preflight.

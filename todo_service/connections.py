@@ -16,7 +16,7 @@ from typing import Any
 
 from gunicorn.config import Config
 from gunicorn.http.body import ChunkedReader
-from gunicorn.http.errors import ParseException
+from gunicorn.http.errors import LimitRequestHeaders, NoMoreData, ParseException
 from gunicorn.http.parser import RequestParser
 
 # How long a client may take to send a request that it has begun, and to take an answer or each MiB of a streamed one.
@@ -114,9 +114,8 @@ class Connection:
         """Whether there is enough of a request to answer it. Raises ParseException, NoMoreData for what is none."""
         if self.request is None and not self._read_head():
             return False
-        reader = self.request.body.reader
-        if not isinstance(reader, ChunkedReader):
-            return bool(reader.length > MAX_COLLECTED or len(self.arrived) >= reader.length)
+        if not isinstance(self.request.body.reader, ChunkedReader):
+            return self._is_large() or len(self.arrived) >= self.request.body.reader.length
         ended = CHUNKS_END.search(self.arrived, max(0, self._searched - ENDING))
         self._searched = len(self.arrived)
         return bool(ended) or self._searched > MAX_COLLECTED
@@ -126,11 +125,20 @@ class Connection:
         self._searched = len(self.arrived)
         if not ended and self._searched <= MAX_HEAD:
             return False
-        self.request = next(self._parser)
+        try:
+            self.request = next(self._parser)
+        except NoMoreData:
+            if not ended:
+                raise LimitRequestHeaders("no end") from None
+            raise
         self._take_back()
-        if not self.arrived:
+        if not self.arrived and not self._is_large():
             self._invite()
         return True
+
+    def _is_large(self) -> bool:
+        reader = self.request.body.reader
+        return not isinstance(reader, ChunkedReader) and reader.length > MAX_COLLECTED
 
     def _take_back(self) -> None:
         """What the parser has read beyond what it needed."""
@@ -203,6 +211,9 @@ class Connection:
         data, self.arrived = bytes(self.arrived), bytearray()
         return data
 
+    def send(self, _continue: bytes) -> None:
+        """`100 Continue`, before the app is asked: too early for a body that it may not want."""
+
     def sendall(self, data: bytes) -> None:
         """Send it later, in one go; raises OSError where that would be too much and the client doesn't take it."""
         if sum(map(len, self._made)) > MAX_AHEAD and not self.flush():
@@ -219,17 +230,3 @@ class Connection:
         finally:
             self.sock.setblocking(False)
             self._lane.leave()
-
-
-class Body:
-    """A request's body for the app, which meets a malformed one as it meets a client that went away: OSError."""
-
-    def __init__(self, body: Any) -> None:
-        self._body = body
-
-    def read(self, size: int | None = None) -> bytes:
-        try:
-            data: bytes = self._body.read(size)
-        except ParseException as error:
-            raise OSError(str(error)) from error
-        return data

@@ -6,15 +6,46 @@ A client that wants its typos found sends `Prefer: handling=strict` (RFC 7240, s
 
 import json
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from io import BytesIO
+from typing import IO, Any, NoReturn
 
+import flask
 import marshmallow as ma
-from flask import Request, Response, g, request
+from flask import Response, g, request
+from gunicorn.http.errors import ParseException
 from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.utils import cached_property
+from werkzeug.wsgi import get_input_stream
 
 from .errors import Invalid, InvalidRequest, UnsupportedMedia
 
 MAX_DEPTH = 32
+
+
+class Request(flask.Request):
+    """A request whose body is all there, or refused.
+
+    By itself Werkzeug takes what came up to the limit for the whole of a chunked body, and what came before the client
+    went away for the whole of one with a length (where the server ends the stream, as gunicorn does).
+    """
+
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        limit, length = self.max_content_length or 0, self.content_length or 0
+        if length > limit:
+            raise RequestEntityTooLarge
+        try:
+            body = get_input_stream(self.environ, max_content_length=limit + 1).read()
+        except (ParseException, ClientDisconnected):
+            raise InvalidRequest(
+                "The body did not come in full, or not in proper chunks.", code="broken-body"
+            ) from None
+        if len(body) > limit:
+            raise RequestEntityTooLarge
+        if len(body) < length:
+            raise InvalidRequest("The body ended before its Content-Length.", code="broken-body")
+        return BytesIO(body)
 
 
 class Parser(FlaskParser):
@@ -24,13 +55,13 @@ class Parser(FlaskParser):
         g.strict = strict()
         return super().parse(*args, **kwargs | {"unknown": ma.RAISE if g.strict else ma.EXCLUDE})
 
-    def load_json(self, req: Request, schema: ma.Schema) -> Any:
+    def load_json(self, req: flask.Request, schema: ma.Schema) -> Any:
         """The body; where all of it is optional (`body_optional` on the schema), no body at all counts as `{}`."""
         if getattr(schema, "body_optional", False) and not req.get_data():
             return {}
         return json_body(req)
 
-    def load_querystring(self, req: Request, schema: ma.Schema) -> Any:
+    def load_querystring(self, req: flask.Request, schema: ma.Schema) -> Any:
         """The parameters; one that is repeated becomes a list, which a field for a single value refuses."""
         return {name: values if len(values) > 1 else values[0] for name, values in req.args.lists()}
 
@@ -53,7 +84,7 @@ def confirm_strictness(response: Response) -> Response:
     return response
 
 
-def json_body(req: Request) -> Any:
+def json_body(req: flask.Request) -> Any:
     """The request's JSON value. Raises UnsupportedMedia, InvalidRequest, or Invalid for a number beyond all bounds."""
     if not req.is_json:
         raise UnsupportedMedia("The body must be JSON, sent as `Content-Type: application/json`.")

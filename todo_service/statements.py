@@ -64,7 +64,7 @@ def _literal(value: Any) -> str:
 
 
 def _type(kind: TypeEngine[Any]) -> str:
-    """A type's name, without the collation that belongs to columns only; PostgreSQL finds out itself what isn't known."""
+    """A type's name, without the collation that belongs to columns; PostgreSQL finds out itself what isn't known."""
     names = {Text: "text", NullType: "unknown"}
     return names.get(type(kind)) or kind.compile(dialect=DIALECT)
 

@@ -20,11 +20,12 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from gunicorn.http import wsgi
-from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData, ParseException
+from gunicorn.http.errors import ExpectationFailed, LimitRequestHeaders, LimitRequestLine, NoMoreData, ParseException
+from gunicorn.util import http_date
 from gunicorn.workers import base
 from uuid_utils import uuid7
 
-from .connections import LINGER_SECONDS, Body, Connection, Lane
+from .connections import LINGER_SECONDS, Connection, Lane
 from .errors import PROBLEM_JSON, Problem, document
 from .health import STOPPING
 
@@ -164,6 +165,7 @@ class Worker(base.Worker):
             return READ if came else GONE
         try:
             while connection.is_ready():
+                self.cfg.pre_request(self, connection.request)
                 if not connection.begin():
                     return QUEUED
                 self.answer(connection)
@@ -182,7 +184,7 @@ class Worker(base.Worker):
             response, environ = wsgi.create(
                 request, cast(Any, connection), connection.client, connection.server, self.cfg
             )
-            environ.update({"wsgi.input": Body(request.body), "wsgi.multithread": True, STOPPING: not self.alive})
+            environ.update({"wsgi.multithread": True, STOPPING: not self.alive})
             # It would want a real socket.
             del environ["wsgi.file_wrapper"]
             self.count()
@@ -224,9 +226,17 @@ class Worker(base.Worker):
         request_id = str(uuid7())
         log.info("%s from %s: %s id=%s", problem.status, connection.client, problem.detail, request_id)
         body = document(problem, request_id)
-        status = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}"
-        head = (status, f"Content-Type: {PROBLEM_JSON}", f"Content-Length: {len(body)}", "Connection: close", "", "")
-        connection.sendall("\r\n".join(head).encode() + body)
+        head = (
+            f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}",
+            f"Date: {http_date()}",
+            f"Content-Type: {PROBLEM_JSON}",
+            f"Content-Length: {len(body)}",
+            f"X-Request-ID: {request_id}",
+            "Cache-Control: no-store",
+            "X-Content-Type-Options: nosniff",
+            "Connection: close",
+        )
+        connection.sendall("\r\n".join([*head, "", ""]).encode() + body)
         connection.closing = True
         return READ if self.sent(connection) else WRITE
 
@@ -246,6 +256,8 @@ def malformed(error: Exception) -> Problem:
         return problem(414, "uri-too-long", "The address is too long.")
     if isinstance(error, LimitRequestHeaders):
         return problem(431, "headers-too-large", "The request's header fields are too large, or too many.")
+    if isinstance(error, ExpectationFailed):
+        return problem(417, "expectation-failed", "The only thing that can be expected here is 100-continue.")
     return problem(400, "bad-request", "The request is not HTTP as it should be.")
 
 
