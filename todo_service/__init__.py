@@ -23,7 +23,8 @@ What stands where; a module imports only from the lines below its own, never fro
     listing      filters and order of a list        dues       due dates compared
     recurrence   what follows an occurrence         rrule      the language of its rules
     limits       how often a user may ask           logs       one line a request
-    pagination   cursors                            search     text as it is compared
+    cors         which pages may read the answers   search     text as it is compared
+    pagination   cursors
     db           connections, and whose rows a statement sees
     deadlines    how long an answer may take        statements SQL, compiled and prepared
     models       the tables                         embedded   the bundled PostgreSQL

@@ -2,12 +2,12 @@
 
 from flask import Flask, Request
 from flask.sessions import SessionInterface, SessionMixin
-from flask_cors import CORS
 
 from . import (
     batch,
     changes,
     cli,
+    cors,
     docs,
     embedded,
     errors,
@@ -27,19 +27,6 @@ from .config import Settings, load
 from .db import Database
 
 MAX_BODY = 1024 * 1024
-EXPOSED = [
-    "Content-Disposition",
-    "ETag",
-    "Idempotency-Replayed",
-    "Link",
-    "Location",
-    "Preference-Applied",
-    "RateLimit",
-    "RateLimit-Policy",
-    "Retry-After",
-    "X-Request-ID",
-    "X-Total-Count",
-]
 
 
 class NoSession(SessionInterface):
@@ -68,7 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.after_request(etags.caching)
     app.after_request(parsing.confirm_strictness)
     if settings.cors_origins:
-        CORS(app, origins=list(settings.cors_origins), supports_credentials=True, expose_headers=EXPOSED, max_age=600)
+        cors.register(app, settings.cors_origins)
     api = docs.api_of(app)
     for module in (tasks, batch, changes, stats, transfer):
         api.register_blueprint(module.blueprint)

@@ -4,17 +4,21 @@ Whether a version still holds is not decided here: for a change it goes into the
 is made before the change is a race.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Response, request
+from werkzeug.datastructures import Headers
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 JSON_OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 
 def if_match() -> list[int] | None:
     """The versions a change may start from; None: any. A tag that is no version, or a weak one, matches none."""
-    if "If-Match" not in request.headers:
+    if "HTTP_IF_MATCH" not in request.environ:
         return None
     tags = request.if_match
     return None if tags.star_tag else versions(tags.as_set())
@@ -22,6 +26,8 @@ def if_match() -> list[int] | None:
 
 def if_none_match() -> int | None:
     """The version the client has already, compared weakly, as a proxy that compresses makes the tag weak."""
+    if "HTTP_IF_NONE_MATCH" not in request.environ:
+        return None
     known = versions(request.if_none_match.as_set(include_weak=True))
     return known[0] if known else None
 
@@ -30,9 +36,16 @@ def versions(tags: set[str]) -> list[int]:
     return [int(tag) for tag in tags if tag.isascii() and tag.isdigit() and len(tag) < 19]
 
 
+class Answer(Response):
+    """A JSON answer. It has all its headers from the start, so there are none to be found out when it's sent."""
+
+    def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:
+        return self.headers
+
+
 def answer(body: Any, version: int | None = None, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """`body` as JSON with its ETag."""
-    response = Response(orjson.dumps(body, option=JSON_OPTIONS), status, headers, content_type="application/json")
+    response = Answer(orjson.dumps(body, option=JSON_OPTIONS), status, headers, content_type="application/json")
     if version is not None:
         response.headers["ETag"] = f'"{version}"'
     return response
@@ -49,5 +62,5 @@ def caching(response: Response) -> Response:
     response.headers.setdefault("Cache-Control", "private, no-cache" if readable else "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"
     if readable:
-        response.vary.update(["Authorization", "Origin"])
+        response.headers["Vary"] = "Authorization, Origin"
     return response

@@ -26,6 +26,9 @@ YEARS = range(1970, 10_000)
 MAX_POSITION = 1e12
 
 
+UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
+
+
 class Text(fields.String):
     """A string that PostgreSQL can keep: no NUL, and no half of a surrogate pair, which UTF-8 can't express."""
 
@@ -35,7 +38,7 @@ class Text(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs)
-        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        if UNKEEPABLE.search(text):
             raise ValidationError("Must not contain NUL characters or unpaired surrogates.")
         return text.strip() if self.strip else text
 

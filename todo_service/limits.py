@@ -16,18 +16,22 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from flask import Flask, Response, current_app, g, request
 from limits import parse
 from limits.errors import ConfigurationError, StorageError
-from limits.storage import MemoryStorage, RedisStorage, storage_from_string
+from limits.storage import RedisStorage, storage_from_string
 
 from .config import Settings, SettingsError
 from .errors import TooManyRequests
 
 log = logging.getLogger(__name__)
+
+# Counts one more for a name in its window of so many seconds: how many there are now, and the time when it ends.
+Counter = Callable[[str, int], tuple[int, float]]
 
 # How long Redis may take to connect, and then to answer, in seconds; a name may stand for two addresses (::1).
 # `retry=None`: it is not tried again within a request.
@@ -37,9 +41,8 @@ REDIS: dict[str, Any] = dict(
 # After a failure Redis is left alone this long; then one request tries it again.
 PAUSE_SECONDS = 3
 REMIND_SECONDS = 60
-# MemoryStorage drops windows that are over in a thread that requests start (10 ms later, one at a time), so that memory
-# is bounded by whoever comes within a window. That may be a flood of addresses, hence a bound in number too: beyond
-# it all windows are forgotten, and counting starts anew (some 20 MB).
+# So many windows a process counts in: beyond it, and if none of them is over, all are forgotten, and counting starts
+# anew (some 10 MB).
 MAX_WINDOWS = 50_000
 
 
@@ -53,18 +56,15 @@ class Limiter:
             raise SettingsError({"RATELIMIT_DEFAULT": "must look like 300/minute."}) from None
         self.proxies = Proxies(settings.forwarded_allow_ips)
         self.redis = Breaker()
-        self.storage = storage_at(settings.rate_limit_storage)
+        self.hit = counter_at(settings.rate_limit_storage)
 
     def count(self, policy: str, name: str) -> None:
         """Count a request of `name`, a "user" or an "address". Raises TooManyRequests beyond the limit."""
         if not self.redis.may_be_asked():
             return
         limit, window = self.rate.amount, self.rate.get_expiry()
-        key = self.rate.key_for(policy, name)
-        if isinstance(self.storage, MemoryStorage) and len(self.storage.storage) >= MAX_WINDOWS:
-            self.storage = MemoryStorage()
         try:
-            count, end = self.storage.incr(key, window), self.storage.get_expiry(key)
+            count, end = self.hit(f"{policy}/{name}", window)
         except StorageError as error:
             self.redis.failed(error)
             return
@@ -75,18 +75,45 @@ class Limiter:
             raise TooManyRequests(f"Too many requests; try again in {seconds} s.", seconds)
 
 
-def storage_at(url: str) -> MemoryStorage | RedisStorage:
-    """Where to count; imports redis only if `url` is one, and connects with the first request. Raises SettingsError."""
+def counter_at(url: str) -> Counter:
+    """What counts; imports redis only if `url` is one, and connects with the first request. Raises SettingsError."""
     try:
         storage = storage_from_string(url, **REDIS)
-        assert isinstance(storage, MemoryStorage | RedisStorage)
-        if isinstance(storage, RedisStorage):
-            # Only a connection finds out about options in the URL that there are not.
-            pool = storage.storage.connection_pool
-            pool.connection_class(**pool.connection_kwargs)
+        if not isinstance(storage, RedisStorage):
+            return Windows().hit
+        # Only a connection finds out about options in the URL that there are not.
+        pool = storage.storage.connection_pool
+        pool.connection_class(**pool.connection_kwargs)
     except (ConfigurationError, ValueError, TypeError):
         raise SettingsError({"RATELIMIT_STORAGE_URI": "is no address that redis-py understands."}) from None
-    return storage
+    return lambda key, seconds: (storage.incr(key, seconds), storage.get_expiry(key))
+
+
+class Windows:
+    """The windows of one process. The library's own start a thread every 10 ms, which costs more than the request."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._windows: dict[str, tuple[int, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def hit(self, key: str, seconds: int) -> tuple[int, float]:
+        """Count one more for `key`: how many there are in its window, and when that ends."""
+        now = time.time()
+        with self._lock:
+            count, end = self._windows.get(key, (0, now))
+            if end <= now:
+                count, end = 0, now + seconds
+                if len(self._windows) >= MAX_WINDOWS:
+                    self._forget(now)
+            self._windows[key] = count + 1, end
+        return count + 1, end
+
+    def _forget(self, now: float) -> None:
+        running = {key: window for key, window in self._windows.items() if window[1] > now}
+        self._windows = running if len(running) < MAX_WINDOWS else {}
 
 
 class Breaker:

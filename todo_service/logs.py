@@ -17,6 +17,7 @@ from .config import Settings
 
 log = logging.getLogger("todo_service.requests")
 
+LINE = "%s %s %s %sms user=%s id=%s"
 FIELDS = ("method", "path", "status", "ms", "user", "request_id")
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", flags=re.ASCII)
 
@@ -66,7 +67,10 @@ def end(response: Response) -> Response:
     if log.isEnabledFor(logging.INFO):
         ms = round((time.perf_counter() - g.began) * 1000, 1)
         values = (request.method, quote(request.path), response.status_code, ms, g.get("owner"), g.request_id)
-        log.info("%s %s %s %sms user=%s id=%s", *map(printable, values), extra=dict(zip(FIELDS, values, strict=True)))
+        # Without the search for the line of code that writes it: it's this one.
+        record = logging.LogRecord(log.name, logging.INFO, __file__, 0, LINE, tuple(map(printable, values)), None)
+        record.__dict__.update(zip(FIELDS, values, strict=True))
+        log.handle(record)
     return response
 
 

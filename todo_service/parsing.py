@@ -6,14 +6,14 @@ A client that wants its typos found sends `Prefer: handling=strict` (RFC 7240, s
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from io import BytesIO
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 import flask
 import marshmallow as ma
 from flask import Response, g, request
 from gunicorn.http.errors import ParseException
-from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.utils import cached_property
 from werkzeug.wsgi import get_input_stream
@@ -48,33 +48,45 @@ class Request(flask.Request):
         return BytesIO(body)
 
 
-class Parser(FlaskParser):
-    """webargs' parser with this service's rules for bodies, unknown names and errors."""
+def query(schema: ma.Schema) -> dict[str, Any]:
+    """The request's parameters, loaded by `schema`. Raises Invalid."""
+    return dict(_query(schema, request.query_string, strict()))
 
-    def parse(self, *args: Any, **kwargs: Any) -> Any:
-        g.strict = strict()
-        return super().parse(*args, **kwargs | {"unknown": ma.RAISE if g.strict else ma.EXCLUDE})
 
-    def load_json(self, req: flask.Request, schema: ma.Schema) -> Any:
-        """The body; where all of it is optional (`body_optional` on the schema), no body at all counts as `{}`."""
-        if getattr(schema, "body_optional", False) and not req.get_data():
-            return {}
-        return json_body(req)
+@lru_cache(maxsize=1024)
+def _query(schema: ma.Schema, _query_string: bytes, strictly: bool) -> dict[str, Any]:
+    """Kept, because many requests have the same parameters, or none.
 
-    def load_querystring(self, req: flask.Request, schema: ma.Schema) -> Any:
-        """The parameters; one that is repeated becomes a list, which a field for a single value refuses."""
-        return {name: values if len(values) > 1 else values[0] for name, values in req.args.lists()}
+    One that is repeated becomes a list, which a field for a single value refuses.
+    """
+    parameters = {name: values if len(values) > 1 else values[0] for name, values in request.args.lists()}
+    return load(schema, parameters, strictly)
 
-    def handle_error(self, error: ma.ValidationError, *_: Any, **__: Any) -> NoReturn:
-        # One level of the messages says only where in the request it was looked for.
-        [messages] = error.messages_dict.values()
-        raise Invalid(list(flat(messages))) from None
+
+def body(schema: ma.Schema) -> dict[str, Any]:
+    """The request's JSON body, loaded by `schema`. Raises Invalid, InvalidRequest, UnsupportedMedia.
+
+    Where all of it is optional (`body_optional` on the schema), no body at all counts as `{}`.
+    """
+    optional = getattr(schema, "body_optional", False)
+    return load(schema, {} if optional and not request.get_data() else json_body(request), strict())
+
+
+def load(schema: ma.Schema, value: Any, strictly: bool) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = schema.load(value, unknown=ma.RAISE if strictly else ma.EXCLUDE)
+    except ma.ValidationError as error:
+        raise Invalid(list(flat(error.messages_dict))) from None
+    return loaded
 
 
 def strict() -> bool:
     """Whether the client asked to be told of names that nobody knows."""
+    if "HTTP_PREFER" not in request.environ:
+        return False
     preferences = ",".join(request.headers.getlist("Prefer")).lower().replace('"', "").replace(" ", "")
-    return "handling=strict" in preferences.split(",")
+    g.strict = "handling=strict" in preferences.split(",")
+    return bool(g.strict)
 
 
 def confirm_strictness(response: Response) -> Response:
