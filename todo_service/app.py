@@ -1,5 +1,8 @@
 """The app factory: puts the parts together, in the order in which a request meets them."""
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Flask, Request
 from flask.sessions import SessionInterface, SessionMixin
 
@@ -36,13 +39,19 @@ class NoSession(SessionInterface):
         return None
 
 
+class Service(Flask):
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """No view is a coroutine, which Flask would find out for each function with each request."""
+        return func
+
+
 def create_app(settings: Settings | None = None) -> Flask:
     """The service as a WSGI app. Without `settings` they are read from the environment; raises SettingsError."""
     settings = settings or load()
     if settings.database_url is None:
         embedded.package()
     logs.configure(settings)
-    app = Flask("todo_service", static_folder=None)
+    app = Service("todo_service", static_folder=None)
     app.request_class = parsing.Request
     app.config |= {"MAX_CONTENT_LENGTH": MAX_BODY, "TRUSTED_HOSTS": list(settings.trusted_hosts) or None}
     app.session_interface = NoSession()

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # All that is kept for clients who are not done with sending or reading; beyond it, those with most are given up.
 MAX_KEPT = 64 * 1024 * 1024
+# For each connection it has, so long a worker leaves a new one to the others.
+YIELD_SECONDS = 20e-6
 # What to wait for: to be woken once; or nothing, because the connection is over, or woken by the lane.
 READ, WRITE = select.EPOLLIN | select.EPOLLONESHOT, select.EPOLLOUT | select.EPOLLONESHOT
 GONE, QUEUED = 0, -1
@@ -54,7 +56,7 @@ class Worker(base.Worker):
         self.lane = Lane(max(1, self.cfg.threads // 2), lambda connection: self.wait_for(connection, READ | WRITE))
         for descriptor, listener in self.listeners.items():
             listener.setblocking(False)
-            self.epoll.register(descriptor, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            self.epoll.register(descriptor, select.EPOLLIN)
         for _ in range(self.cfg.threads):
             threading.Thread(target=self.work, daemon=True).start()
         while self.alive:
@@ -118,6 +120,8 @@ class Worker(base.Worker):
 
     def accept(self, descriptor: int) -> None:
         listener = self.listeners[descriptor]
+        # The fuller a worker, the later: all of them are woken by a new connection, and one with fewer should have it.
+        time.sleep(min(len(self.connections), 100) * YIELD_SECONDS)
         try:
             sock, client = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
