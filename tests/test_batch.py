@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import User, assert_problem, run_sql, settings_for, user_of
+from tests.conftest import User, again, assert_problem, run_sql, settings_for, user_of
 from tests.test_conditions import at_once
 from tests.wire import Wire
 from todo_service import create_app
@@ -257,7 +257,7 @@ def test_batches_in_opposite_order_and_single_changes(alice: User) -> None:
     lock = threading.Lock()
 
     def work(number: int) -> None:
-        user = User(alice.id, alice.client.application.test_client(), alice.token)
+        user = again(alice)
         for step in range(rounds):
             name = f"{number}.{step}"
             if number < batches:

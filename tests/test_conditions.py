@@ -2,10 +2,12 @@
 
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg2
 import pytest
 
-from tests.conftest import User, assert_problem
+from tests.conftest import User, again, assert_problem, await_lock
 
 
 def test_read_is_revalidated(alice: User) -> None:
@@ -77,6 +79,23 @@ def test_many_to_the_trash_from_a_list_that_is_still_right(alice: User) -> None:
     assert_problem(alice.delete("/api/tasks?status=all", headers={"If-Match": etag}), 412)
 
 
+@pytest.mark.parametrize("status", ["all", "completed"])
+def test_many_to_the_trash_while_the_list_changes(alice: User, database_url: str, status: str) -> None:
+    """The condition counts when the change is made, not when the request arrives (RFC 9110, section 13.2.1)."""
+    alice.create(completed=True)
+    before = alice.get("/api/tasks")
+    holder = psycopg2.connect(database_url)
+    with holder.cursor() as cursor, ThreadPoolExecutor(1) as pool:
+        cursor.execute("UPDATE owners SET revision = revision + 1 WHERE user_id = %s", (alice.id,))
+        headers = {"If-Match": before.headers["ETag"]}
+        sweep = pool.submit(again(alice).delete, f"/api/tasks?status={status}", headers=headers)
+        await_lock(database_url, alice.id)
+        holder.commit()
+        assert '"2"' in assert_problem(sweep.result(), 412, "precondition-failed")["detail"]
+    holder.close()
+    assert alice.get("/api/tasks").json == before.json
+
+
 def test_condition_on_what_is_not_there(alice: User, bob: User) -> None:
     task = alice.create()
     anything = {"If-Match": "*"}
@@ -105,7 +124,7 @@ def test_of_twenty_changes_of_one_version_one_wins(alice: User) -> None:
     statuses: Counter[int] = Counter()
 
     def change(number: int) -> None:
-        user = User(alice.id, alice.client.application.test_client(), alice.token)
+        user = again(alice)
         response = user.patch(f"/api/tasks/{task['id']}", json={"title": f"{number}"}, headers={"If-Match": '"1"'})
         statuses[response.status_code] += 1
 
@@ -119,7 +138,7 @@ def test_every_toggle_counts(alice: User) -> None:
     versions: list[int] = []
 
     def toggle(_number: int) -> None:
-        user = User(alice.id, alice.client.application.test_client(), alice.token)
+        user = again(alice)
         versions.extend(user.patch(f"{path}/complete").json["version"] for _ in range(10))
 
     at_once(8, toggle)
@@ -133,7 +152,7 @@ def test_a_change_does_not_bring_back_what_is_being_deleted(alice: User) -> None
         statuses: list[int] = []
 
         def race(number: int, path: str = path, statuses: list[int] = statuses) -> None:
-            user = User(alice.id, alice.client.application.test_client(), alice.token)
+            user = again(alice)
             if number:
                 statuses.append(user.patch(path, json={"title": "x"}).status_code)
             else:

@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from tests.conftest import User, assert_problem, run_sql, settings_for, user_of
+from tests.conftest import User, again, assert_problem, run_sql, settings_for, user_of
 from tests.live import free_port
 from tests.wire import Wire
 from todo_service import cli, create_app, db, deadlines
@@ -160,7 +160,7 @@ def test_threads_do_not_share_connections(alice: User) -> None:
     statuses: list[int] = []
 
     def work() -> None:
-        user = User(alice.id, alice.client.application.test_client(), alice.token)
+        user = again(alice)
         statuses.extend(user.get("/api/tasks").status_code for _ in range(20))
 
     threads = [threading.Thread(target=work) for _ in range(12)]

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.conftest import ORIGIN, User, assert_problem, settings_for, user_of
+from tests.conftest import ORIGIN, User, assert_problem, settings_for, token, user_of
 from todo_service import create_app
 from todo_service.blueprint import BESIDE
 
@@ -117,11 +117,30 @@ def test_errors_carry_cors_headers(client: FlaskClient) -> None:
         assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_unlisted_host(database_url: str) -> None:
-    app = create_app(settings_for(database_url, trusted_hosts=("api.example.com",)))
-    client = app.test_client()
-    assert client.get("/health/live", headers={"Host": "api.example.com"}).status_code == 200
-    assert_problem(client.get("/health/live", headers={"Host": "evil.example"}), 400)
+HOSTS = ("api.example.com", ".example.org")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *((host, 200) for host in ("api.example.com", "api.example.com:8000", "example.org", "a.b.example.org")),
+        *(
+            (host, 400)
+            for host in ("evil.example", "api.example.com.evil.example", "xapi.example.com", "badexample.org")
+        ),
+        *((host, 400) for host in ("10.1.2.3:8000", "localhost", "", "api.example.com@evil.example", "[::1]")),
+    ],
+)
+def test_hosts(database_url: str, host: str, status: int) -> None:
+    """A host that isn't listed is refused wherever it is sent; a probe is answered whatever it sends."""
+    client = create_app(settings_for(database_url, trusted_hosts=HOSTS)).test_client()
+    headers = {"Host": host, "Authorization": f"Bearer {token('alice')}"}
+    for path in ("/api/tasks", "/api/docs/", "/api/openapi.json"):
+        assert client.get(path, headers=headers).status_code == status
+    for path in ("/", "/health", "/health/", "/health/live/x", "/health/ready/../../api/tasks"):
+        assert_problem(client.get(path, headers=headers), 404 if status == 200 else 400)
+    for path in ("/health/live", "/health/ready"):
+        assert client.get(path, headers=headers).json == {"status": "ok"}
 
 
 def test_a_bug_tells_the_log_everything_and_the_client_nothing(
