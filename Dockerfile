@@ -22,6 +22,5 @@ USER 10001:10001
 EXPOSE 8000
 # Liveness only: an outage of the database restarts no containers.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', int(os.environ['PORT'] or 8000), timeout=4); c.request('GET', '/health/live'); sys.exit(c.getresponse().status != 200)"]
-# gunicorn itself reads WEB_CONCURRENCY, too, before it reads its configuration, and stops at a blank: what an env-file
-# has for a setting that is left alone. `exec`, so that it is gunicorn who gets the signals.
-CMD ["sh", "-c", "[ -n \"$WEB_CONCURRENCY\" ] || unset WEB_CONCURRENCY; exec gunicorn -c gunicorn.conf.py"]
+# Rather than `gunicorn -c`, which stops at a blank WEB_CONCURRENCY: what an env-file has for a setting left alone.
+CMD ["python", "gunicorn.conf.py"]

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from environs import Env, EnvValidationError
 from marshmallow import ValidationError
 from marshmallow.validate import Length, OneOf, Range, Validator
+from psycopg2 import ProgrammingError
+from psycopg2.extensions import parse_dsn
 
 ROOT = Path(__file__).resolve().parent.parent
 MIN_SECRET_BYTES = 32
@@ -141,18 +143,14 @@ def origin_of(url: str | None) -> str | None:
     return f"{parts.scheme}://{parts.netloc}" if parts else None
 
 
-def optional(validate: Callable[[str], Any]) -> Validator | Callable[[str | None], None]:
-    def check(value: str | None) -> None:
-        if value is not None:
-            validate(value)
-
-    return check
+def optional(validate: Callable[[str], Any]) -> Validator | Callable[[str | None], Any]:
+    return lambda value: None if value is None else validate(value)
 
 
 def http_url(value: str) -> None:
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValidationError("must be an http:// or https:// address.")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise ValidationError("must be an http:// or https:// address, without a user name.")
 
 
 def strong(value: str) -> None:
@@ -170,8 +168,16 @@ def versioned(values: list[str]) -> None:
 
 
 def postgresql(value: str) -> None:
-    if not re.match(r"postgres(ql)?(\+psycopg2)?://", value):
+    """Refuse, too, what libpq would complain of by quoting it: the pieces of a password that ends at its @ or /."""
+    scheme, _, rest = value.partition("://")
+    if scheme not in ("postgres", "postgresql", "postgresql+psycopg2"):
         raise ValidationError("must be a postgresql:// address: no other database is supported.")
+    try:
+        port = parse_dsn(f"postgresql://{rest}").get("port", "")
+    except (ProgrammingError, UnicodeError):
+        port = "none"
+    if not re.fullmatch(r"[\d,]*", port) or not re.fullmatch(r"([^@/]*@)?+[^@/?]*(/[^@?]*)?(\?.*)?", rest):
+        raise ValidationError("can't be taken apart; are the special characters of its password percent-encoded?")
 
 
 def origins(values: list[str]) -> None:
