@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 from tests.conftest import User, again, assert_problem, run_sql, settings_for, user_of
 from tests.live import free_port
 from tests.wire import Wire
-from todo_service import cli, create_app, db, deadlines
+from todo_service import cli, create_app, db, deadlines, retention
 from todo_service.models import metadata
 
 
@@ -25,8 +25,8 @@ def test_migrations_make_what_the_models_say(database_url: str) -> None:
     engine.dispose()
 
 
-def test_user_id_leads_every_index_but_one(database_url: str) -> None:
-    """The one that doesn't tells another user's task (403) from none (404), and is not unique."""
+def test_user_id_leads_every_index_but_three(database_url: str) -> None:
+    """One tells another user's task (403) from none (404), two find what the purge removes; none is unique."""
     indexes = run_sql(
         database_url,
         """SELECT c.relname, a.attname, i.indisunique FROM pg_index i
@@ -35,8 +35,28 @@ def test_user_id_leads_every_index_but_one(database_url: str) -> None:
            WHERE c.relnamespace = 'public'::regnamespace AND c.relname NOT LIKE 'alembic%%'""",
         {},
     )
-    assert len(indexes) >= 7
-    assert [(name, unique) for name, column, unique in indexes if column != "user_id"] == [("tasks_by_id", False)]
+    assert len(indexes) >= 9
+    others = {name: unique for name, column, unique in indexes if column != "user_id"}
+    assert others == dict.fromkeys(("tasks_by_id", "answers_by_age", "tombstones_by_age"), False)
+
+
+def test_the_purge_reads_little_where_there_is_nothing_to_remove(make_database: Callable[[], str]) -> None:
+    url = make_database()
+    cli.upgrade(url)
+    fill = """
+        INSERT INTO owners (user_id) SELECT n::text FROM generate_series(1, 1000) AS n;
+        INSERT INTO tombstones SELECT (n % 1000)::text, gen_random_uuid(), n FROM generate_series(1, 30000) AS n;
+        INSERT INTO answers SELECT (n % 1000)::text, n::text, '', 201, '{}', '' FROM generate_series(1, 30000) AS n;
+        INSERT INTO tasks (user_id, id, title, title_key, position, version, deleted_at)
+        SELECT (n % 1000)::text, gen_random_uuid(), 't', 't', n, n, CASE n % 300 WHEN 0 THEN now() END
+        FROM generate_series(1, 30000) AS n;
+        ANALYZE"""
+    run_sql(url, fill)
+    for step in (retention.PURGE_TRASH, retention.DROP_TOMBSTONES, retention.DROP_ANSWERS):
+        [[[explained]]] = run_sql(url, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {step.sql}", step.constants)
+        plan = explained["Plan"]
+        # Each of the tables has hundreds.
+        assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 50, plan
 
 
 def test_migrating_twice_at_once_applies_each_migration_once(make_database: Callable[[], str]) -> None:
