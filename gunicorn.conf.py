@@ -1,4 +1,7 @@
-"""How gunicorn serves the app: processes and threads from the settings, everything else fixed here with its reason."""
+"""How gunicorn serves the app: processes and threads from the settings, everything else fixed here with its reason.
+
+`gunicorn -c gunicorn.conf.py` serves; so does `python gunicorn.conf.py`, which looks at the settings first.
+"""
 
 import os
 import re
@@ -12,13 +15,15 @@ from urllib.parse import urlsplit
 
 from gunicorn.http.errors import InvalidHeader
 
-from todo_service import embedded
+from todo_service import embedded, limits
 from todo_service.config import SettingsError, load
 
 try:
     settings = load()
+    # Said here, once: a worker that ends for want of a database, or for an address of Redis that is none, would be
+    # started anew, again and again.
+    limits.Limiter(settings)
     if settings.database_url is None:
-        # Said here, once: a worker that ends for want of a database would be started anew, again and again.
         embedded.package()
 except SettingsError as error:
     sys.exit(str(error))
@@ -116,3 +121,10 @@ def child_exit(server: Any, worker: Any) -> None:
 def on_exit(server: Any) -> None:
     if settings.metrics_token:
         shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
+
+
+if __name__ == "__main__":
+    # gunicorn takes two settings from the environment before it comes here, and neither a blank in the one nor a
+    # mistake in the other, which have been told by now, and by name.
+    os.environ["WEB_CONCURRENCY"] = str(workers)
+    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", __file__])  # noqa: S606

@@ -114,6 +114,14 @@ def run_sql(url: str, sql: str, values: dict[str, Any] | None = None) -> list[tu
         connection.close()
 
 
+def await_lock(url: str, owner: str) -> None:
+    """Return when a statement of `owner`'s waits for a lock that somebody else has."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %(query)s"
+    deadline = time.monotonic() + 10
+    while not run_sql(url, waiting, {"query": f"%app.user_id = '{owner}'%"}):
+        assert time.monotonic() < deadline
+
+
 @pytest.fixture(scope="session")
 def app(database_url: str) -> Flask:
     return create_app(settings_for(database_url))
@@ -168,6 +176,11 @@ def user_of(app: Flask, name: str) -> User:
     """A user of `app` whom no other test has met."""
     id = f"{name}-{secrets.token_hex(6)}"
     return User(id, app.test_client(), token(id))
+
+
+def again(user: User) -> User:
+    """The same user in another thread, which needs a client of its own."""
+    return User(user.id, user.client.application.test_client(), user.token)
 
 
 @pytest.fixture

@@ -27,10 +27,21 @@ def free_port() -> int:
 
 
 class Service:
-    """A running service. `url` is its address; what it logged is in `log`. A context manager."""
+    """A running service. `url` is its address; what it logged is in `log`. A context manager.
 
-    def __init__(self, database_url: str, secret: str, command: list[str] | None = None, **environment: str) -> None:
+    It has started when it answers at `probe`.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        secret: str,
+        command: list[str] | None = None,
+        probe: str = "/health/ready",
+        **environment: str,
+    ) -> None:
         self.port = free_port()
+        self._probe = probe
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {
             "DATABASE_URL": database_url,
@@ -57,7 +68,7 @@ class Service:
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                urllib.request.urlopen(f"{self.url}/health/ready", timeout=2).close()
+                urllib.request.urlopen(f"{self.url}{self._probe}", timeout=2).close()
             except OSError:
                 time.sleep(0.05)
             else:

@@ -8,6 +8,9 @@ import pytest
 from todo_service.config import ROOT, Settings, SettingsError, load, read
 
 GOOD = "g" * 32
+NO_URLS = ["https://u:canary@h", "https://[canary", "https://h:canary", "https://h:99999", "https://canary@h/p"]
+# As part of an address, each of these would be read as something else: libpq's message would quote it.
+UNENCODED = ["can%canary", "canary@[", "p@canary", "canary@/p", "canary/p", "12/canary", "p?@canary", "p:canary/"]
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +75,9 @@ def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp
         ("postgres://u:p@h/d?sslmode=require", "postgresql://u:p@h/d?sslmode=require"),
         ("postgresql://h/d", "postgresql://h/d"),
         ("postgresql+psycopg2://h/d", "postgresql://h/d"),
+        ("postgres://u:%40%2F%3F%25%5B@h:5432/d%40", "postgresql://u:%40%2F%3F%25%5B@h:5432/d%40"),
+        ("postgresql://u:a#b:c[d]?e@h:1,i:2/d", "postgresql://u:a#b:c[d]?e@h:1,i:2/d"),
+        ("postgresql:///d?host=/run/postgresql&user=a@b", "postgresql:///d?host=/run/postgresql&user=a@b"),
     ],
 )
 @pytest.mark.parametrize("name", ["DATABASE_URL", "NEON_DB_URL"])
@@ -132,13 +138,17 @@ def test_secrets_in_rotation(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("BETTER_AUTH_SECRET", ["short-canary", "better-auth-secret-12345678901234567890"]),
         ("BETTER_AUTH_SECRETS", ["canary" * 9, "2:short-canary", f"x:{'canary' * 9}"]),
-        ("BETTER_AUTH_URL", ["canary.example.com", "ftp://canary.example.com", "https://"]),
-        ("BETTER_AUTH_JWKS_URL", ["/canary/jwks"]),
+        ("BETTER_AUTH_URL", ["canary.example.com", "ftp://canary.example.com", "https://", *NO_URLS]),
+        ("BETTER_AUTH_JWKS_URL", ["/canary/jwks", *NO_URLS]),
         ("JWT_LEEWAY_SECONDS", ["-1", "61", "canary"]),
         ("DATABASE_URL", ["sqlite:///canary.db", "mysql://canary@h/d", "canary"]),
+        ("DATABASE_URL", [f"postgresql://u:{password}@h/d" for password in UNENCODED]),
         ("NEON_DB_URL", ["canary"]),
         ("DB_POOL_SIZE", ["0", "canary"]),
-        ("CORS_ORIGINS", ["*", "https://*.canary.example", "https://canary.example/", "canary.example", "null"]),
+        (
+            "CORS_ORIGINS",
+            ["*", "https://*.canary.example", "https://canary.example/", "canary.example", "null", *NO_URLS],
+        ),
         ("RATELIMIT_DEFAULT", ["canary", "0/minute", "300/0minutes", "300"]),
         ("RATELIMIT_STORAGE_URI", ["memcached://canary"]),
         ("METRICS_TOKEN", ["canary"]),

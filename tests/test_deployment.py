@@ -266,7 +266,11 @@ def test_build_context_is_exactly_what_is_copied() -> None:
         ("BETTER_AUTH_URL", "canary.example.com"),
         ("DATABASE_URL", "mysql://canary:canary@localhost/tasks"),
         ("CORS_ORIGINS", "*"),
+        ("DATABASE_URL", "postgresql://u:canary%zz@localhost/tasks"),
+        ("RATELIMIT_STORAGE_URI", "redis://:canary/@localhost"),
+        ("FORWARDED_ALLOW_IPS", "canary"),
         ("PORT", "canary"),
+        ("WEB_CONCURRENCY", "canary"),
         ("WEB_THREADS", "0"),
         ("LOG_LEVEL", "canary"),
     ],
@@ -289,9 +293,12 @@ def test_all_problems_are_told_at_once(image: Image) -> None:
     assert all(name in done.stderr for name in ("BETTER_AUTH_SECRET", "CORS_ORIGINS", "LOG_FORMAT"))
 
 
-def test_production_install_asks_for_a_database(image: Image) -> None:
-    done = image.run(image.command, BETTER_AUTH_SECRET=SECRET, PORT=str(free_port()))
+@pytest.mark.parametrize("others", [{}, dict.fromkeys(SETTINGS, "")], ids=["unset", "blank"])
+def test_production_install_asks_for_a_database(image: Image, others: dict[str, str]) -> None:
+    """And for nothing else: a setting that is blank, as in `docker run --env-file .env`, has its default."""
+    done = image.run(image.command, **others | {"BETTER_AUTH_SECRET": SECRET})
     assert done.returncode != 0
+    assert re.findall(r"^  (\w+): ", done.stderr, re.MULTILINE) == ["DATABASE_URL"]
     assert "DATABASE_URL" in done.stderr
     assert "Traceback" not in done.stderr
 

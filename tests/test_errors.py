@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.conftest import ORIGIN, User, assert_problem, settings_for, user_of
+from tests.conftest import ORIGIN, User, assert_problem, settings_for, token, user_of
 from todo_service import create_app
 from todo_service.blueprint import BESIDE
 
@@ -19,32 +19,55 @@ ID = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
 @pytest.mark.parametrize(
     ("body", "status"),
     [
+        # RFC 8259 2: broken, trailing
         (b"{", 400),
-        (b"", 400),
+        (b"\0", 400),
         (b'{"title": "x"} trailing', 400),
+        (b'{"title": "x"}{"title": "y"}', 400),
         (b"{'title': 'x'}", 400),
         (b'{"title": "x",}', 400),
+        (b'{"title": "x\n"}', 400),
+        # RFC 8259 8.1: UTF-8, without a byte order mark
         ('{"title": "x"}'.encode("utf-16"), 400),
+        ('{"title": "x"}'.encode("utf-16-le"), 400),
+        ('{"title": "x"}'.encode("utf-32"), 400),
         (b'{"title": "\xff"}', 400),
+        (b'{"title": "\xed\xa0\x80"}', 400),
+        (b'{"title": "\xc0\x80"}', 400),
         (b'\xef\xbb\xbf{"title": "x"}', 400),
+        # RFC 8259 4: names that are unique
         (b'{"title": "x", "title": "y"}', 400),
+        (b'{"title": "x", "t\\u0069tle": "y"}', 400),
         (b'{"title": "x", "other": {"a": 1, "a": 2}}', 400),
+        # RFC 8259 9: a limit to depth
         (b'{"title": "x", "deep": ' + b"[" * 32 + b"]" * 32 + b"}", 400),
+        (b'{"title": "x", "deep": ' + b'{"a":' * 32 + b"1" + b"}" * 32 + b"}", 400),
         (b"[" * 200_000, 400),
         (b"[" * 200_000 + b"]" * 200_000, 400),
+        # OWASP ASVS 5.0 V15.3.5: an object, and nothing else
         (b"null", 422),
         (b"[]", 422),
+        (b'[{"title": "x"}]', 422),
         (b'"title"', 422),
         (b"17", 422),
+        (b"true", 422),
+        # CVE-2020-10735: numbers that take long to read
         (b'{"title": ' + b"1" * 5000 + b"}", 422),
+        (b'{"title": "x", "other": -' + b"1" * 5000 + b"}", 422),
     ],
 )
-@pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_body_that_is_no_object(alice: User, body: bytes, status: int, method: str) -> None:
-    path = "/api/tasks" if method == "POST" else f"/api/tasks/{alice.create()['id']}"
-    before = alice.get("/api/tasks").json
+@pytest.mark.parametrize("way", ["POST", "POST /batch", "PUT /{id}", "PATCH /{id}", "PATCH /{id}/complete"])
+def test_body_that_is_no_object(alice: User, body: bytes, status: int, way: str) -> None:
+    task = alice.create()
+    method, _, below = way.partition(" ")
+    path = f"/api/tasks{below.format(id=task['id'])}"
     assert_problem(alice.request(method, path, data=body, headers=JSON), status)
-    assert alice.get("/api/tasks").json == before
+    assert alice.get("/api/tasks").json == [task]
+
+
+def test_body_that_is_missing(alice: User) -> None:
+    assert_problem(alice.post("/api/tasks", data=b"", headers=JSON), 400)
+    assert_problem(alice.patch(f"/api/tasks/{alice.create()['id']}", data=b"", headers=JSON), 400)
 
 
 def test_depth_up_to_the_limit_is_fine(alice: User) -> None:
@@ -56,16 +79,26 @@ def test_depth_up_to_the_limit_is_fine(alice: User) -> None:
     "headers",
     [
         {},
+        {"Content-Type": ""},
         {"Content-Type": "text/plain"},
+        {"Content-Type": "text/json"},
+        {"Content-Type": "application/jsonp"},
         {"Content-Type": "application/x-www-form-urlencoded"},
         {"Content-Type": "multipart/form-data; boundary=x"},
         JSON | {"Content-Encoding": "gzip"},
     ],
 )
-@pytest.mark.parametrize("suffix", ["", "/complete"])
-def test_body_that_is_not_json(alice: User, headers: dict[str, str], suffix: str) -> None:
-    path = f"/api/tasks/{alice.create()['id']}{suffix}"
-    assert_problem(alice.patch(path, data=b'{"completed": true}', headers=headers), 415, "unsupported-media-type")
+@pytest.mark.parametrize(
+    "way", ["POST", "POST /batch", "POST /import", "PUT /{id}", "PATCH /{id}", "PATCH /{id}/complete"]
+)
+def test_body_that_is_not_json(alice: User, headers: dict[str, str], way: str) -> None:
+    """RFC 9110, section 15.5.16: of another type, of none, or compressed."""
+    task = alice.create()
+    method, _, below = way.partition(" ")
+    body = b'{"title": "x", "completed": true, "operations": [{"op": "create", "task": {"title": "x"}}], "tasks": []}'
+    response = alice.request(method, f"/api/tasks{below.format(id=task['id'])}", data=body, headers=headers)
+    assert_problem(response, 415, "unsupported-media-type")
+    assert alice.get("/api/tasks").json == [task]
 
 
 @pytest.mark.parametrize(
@@ -117,11 +150,30 @@ def test_errors_carry_cors_headers(client: FlaskClient) -> None:
         assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_unlisted_host(database_url: str) -> None:
-    app = create_app(settings_for(database_url, trusted_hosts=("api.example.com",)))
-    client = app.test_client()
-    assert client.get("/health/live", headers={"Host": "api.example.com"}).status_code == 200
-    assert_problem(client.get("/health/live", headers={"Host": "evil.example"}), 400)
+HOSTS = ("api.example.com", ".example.org")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *((host, 200) for host in ("api.example.com", "api.example.com:8000", "example.org", "a.b.example.org")),
+        *(
+            (host, 400)
+            for host in ("evil.example", "api.example.com.evil.example", "xapi.example.com", "badexample.org")
+        ),
+        *((host, 400) for host in ("10.1.2.3:8000", "localhost", "", "api.example.com@evil.example", "[::1]")),
+    ],
+)
+def test_hosts(database_url: str, host: str, status: int) -> None:
+    """A host that isn't listed is refused wherever it is sent; a probe is answered whatever it sends."""
+    client = create_app(settings_for(database_url, trusted_hosts=HOSTS)).test_client()
+    headers = {"Host": host, "Authorization": f"Bearer {token('alice')}"}
+    for path in ("/api/tasks", "/api/docs/", "/api/openapi.json"):
+        assert client.get(path, headers=headers).status_code == status
+    for path in ("/", "/health", "/health/", "/health/live/x", "/health/ready/../../api/tasks"):
+        assert_problem(client.get(path, headers=headers), 404 if status == 200 else 400)
+    for path in ("/health/live", "/health/ready"):
+        assert client.get(path, headers=headers).json == {"status": "ok"}
 
 
 def test_a_bug_tells_the_log_everything_and_the_client_nothing(

@@ -212,6 +212,7 @@ def searched(app: Flask) -> User:
     ],
 )
 def test_search(searched: User, text: str, expected: str) -> None:
+    """OWASP ASVS 5.0 V1.2.4: what means something to SQL or to LIKE is a character like any other."""
     titles = {SEARCHED[name][0] for name in expected.split()}
     assert found(searched, urlencode({"search": text})) == titles
     assert found(searched, urlencode({"q": text})) == titles
@@ -344,15 +345,18 @@ def test_count(listed: User, query: str, total: str) -> None:
     assert "X-Total-Count" not in listed.get(f"/api/tasks?count=false&{query}").headers
 
 
+# A comment above a group names the source of its rule; where there is none it is OWASP ASVS 5.0 V2.2.1.
 ALIASES = ["q", "sort_by", "sortBy", "sort_order", "sortOrder", "filter_status"]
 BAD = {
     "status": ["", "done", "PENDING", "all,pending"],
     "filter_status": ["", "done"],
     "completed": ["", "yes", "2", "null"],
     "priority": ["", "urgent", "1", "high "],
+    # PostgreSQL manual 8.3 and RFC 3629 3: no NUL, no bytes that are none of UTF-8
     "tag": ["", "t" * 51, "a\0b"],
     "search": ["x" * 201, "a " * 21, "a\0"],
     "q": ["x" * 201, "a " * 21, "a\0"],
+    # RFC 3339 5.6 and 5.7
     "due_before": [
         "",
         "tomorrow",
@@ -364,15 +368,18 @@ BAD = {
     ],
     "due_after": ["", "20261231", "2026-12-31T10:00:60Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:00:00-02:00"],
     "overdue": ["", "yes", "TRUE?"],
+    # OWASP ASVS 5.0 V1.3.6: no path to a file either
     "tz": ["", "Berlin", "../UTC", "/etc/passwd", "UTC+1", "Europe", "x" * 300, "UTC\0", "٣"],
-    "sort": ["", "id", "version", "title,asc", "CREATED_AT"],
+    # OWASP ASVS 5.0 V1.2.4: column names can't be parameters of a query
+    "sort": ["", "id", "version", "title,asc", "CREATED_AT", "title; DROP TABLE tasks", "(SELECT 1)"],
     "sort_by": ["", "id"],
     "sortBy": ["", "id"],
-    "order": ["", "up", "DESC"],
+    "order": ["", "up", "DESC", "asc, (SELECT pg_sleep(9))"],
     "sort_order": ["", "up"],
     "sortOrder": ["", "up"],
-    "limit": ["", "0", "1001", "-1", "1e3"],
-    "offset": ["", "-1", "1.5", "9999999999", "१"],
+    # OWASP ASVS 5.0 V1.4.2 and V15.3.5, CVE-2020-10735: numbers out of range, and what only looks like one
+    "limit": ["", "0", "1001", "-1", "1e3", "1.9", "1_0", "१२", "2147483648", "9223372036854775808", "1" * 5000, "NaN"],
+    "offset": ["", "-1", "1.5", "9999999999", "१", "1_0", "9223372036854775808", "1" * 5000, "Infinity"],
     "deleted": ["", "only"],
     "count": ["", "all"],
     "cursor": ["", "x", "WzEsMiwzXQ"],
@@ -388,6 +395,7 @@ def test_bad_value_is_refused_by_the_name_the_client_used(alice: User, name: str
 
 @pytest.mark.parametrize("name", [name for name in BAD if name != "tag"])
 def test_a_parameter_is_given_once(alice: User, name: str) -> None:
+    """OWASP ASVS 5.0 V15.3.7."""
     good = {"limit": "5", "offset": "0", "tz": "UTC", "due_before": "2026-01-01", "due_after": "2026-01-01"}
     value = good.get(name, "1")
     problem = assert_problem(alice.get(f"/api/tasks?{name}={value}&{name}={value}"), 422)

@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 from flask import Flask
 
-from tests.conftest import SECRET, User, assert_problem, run_sql, settings_for, user_of
+from tests.conftest import SECRET, User, again, assert_problem, await_lock, run_sql, settings_for, user_of
 from tests.live import Service
 from tests.test_cli import invoke
 from tests.test_conditions import at_once
@@ -25,11 +25,6 @@ KEPT = ("Content-Type", "Content-Length", "ETag", "Location", "Cache-Control")
 def post(user: User, body: Any = None, key: str | None = "key-1", path: str = "/api/tasks", **headers: str) -> Any:
     headers |= {} if key is None else {"Idempotency-Key": key}
     return user.post(path, json=body if body is not None else {"title": "Buy milk"}, headers=headers)
-
-
-def again(user: User) -> User:
-    """The same user, from another thread or another app."""
-    return User(user.id, user.client.application.test_client(), user.token)
 
 
 BATCH = {"operations": [{"op": "create", "task": {"title": "Buy milk"}}, {"op": "create", "task": {"title": "Rest"}}]}
@@ -159,9 +154,7 @@ def test_while_the_first_is_running(alice: User, database_url: str) -> None:
     with holder.cursor() as cursor, ThreadPoolExecutor(1) as pool:
         cursor.execute("SELECT 1 FROM owners WHERE user_id = %s FOR UPDATE", (alice.id,))
         first = pool.submit(post, again(alice))
-        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %(owner)s"
-        while not run_sql(database_url, waiting, {"owner": f"%app.user_id = '{alice.id}'%"}):
-            assert not first.done()
+        await_lock(database_url, alice.id)
         problem = assert_problem(post(alice), 409, "conflict")
         assert "still running" in problem["detail"]
         holder.rollback()
@@ -288,11 +281,10 @@ def test_purge_removes_forgotten_keys(app: Flask, alice: User, bob: User, databa
     post(bob, key="fresh")
     sql = "UPDATE answers SET created_at = now() - interval '25 hours' WHERE user_id = %(user)s AND key = 'old'"
     run_sql(database_url, sql, {"user": bob.id})
-    with app.app_context():
-        steps: list[int] = []
-        assert retention.purge(app.extensions["database"], steps.append).answers == count + 1
-    assert len(steps) == 3
-    assert max(steps) == retention.ANSWERS_A_STEP
+    with Wire(database_url) as wire:
+        assert f"{count + 1} Idempotency-Keys forgotten" in invoke(create_app(settings_for(wire.dsn())), "purge")
+        # In steps of their own, so that none takes long; the last finds nothing.
+        assert len([sql for sql in wire.queries if "DELETE FROM answers" in sql]) == 4
     assert keys_of(database_url, alice) == keys_of(database_url, bob) == {"fresh"}
     assert "0 Idempotency-Keys forgotten" in invoke(app, "purge")
     age(database_url, alice, ANSWER_HOURS + 0.1)

@@ -1,9 +1,11 @@
 """Nobody gets at another user's tasks: every operation of the document, by everybody, and both walls on their own.
 
-The matrix is made from the OpenAPI document: a new route fails here until CASES has a row for it.
+The matrix is made from the OpenAPI document: a new route fails here until CASES has a row for it. What no row says
+otherwise comes from OWASP API1:2023 (objects of others), and OWASP ASVS 5.0 V8.2.2 and V8.4.1 (tenants).
 """
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,9 +14,13 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from tests.conftest import SECRET, User, assert_problem, run_sql, settings_for, token, user_of
+from tests.conftest import SECRET, User, again, assert_problem, run_sql, settings_for, token, user_of
+from tests.servers import MissingProgram, pgbouncer_server, postgres_server
+from tests.test_conditions import at_once
+from tests.test_lists import pages
 from tests.wire import Wire
-from todo_service import create_app
+from todo_service import cli, create_app
+from todo_service.listing import SORTS
 
 # (method, path) -> body. An operation that names a task, `{id}`, is for the owner's, any other for the caller's own.
 CASES: dict[tuple[str, str], dict[str, Any] | None] = {
@@ -113,11 +119,14 @@ def test_access_is_declared(app: Flask) -> None:
 @pytest.mark.parametrize(
     "request_options",
     [
-        {"query_string": {"user_id": "{alice}"}},
-        {"headers": {"X-User-Id": "{alice}"}},
-        {"headers": {"X-HTTP-Method-Override": "DELETE"}},
-        {"query_string": {"_method": "DELETE"}},
-        {"headers": {"Cookie": "better-auth.session_token={alice}"}},
+        pytest.param({"query_string": {"user_id": "{alice}"}}, id="OWASP ASVS 5.0 V15.3.7: query"),
+        pytest.param({"query_string": {"userId": "{alice}", "sub": "{alice}"}}, id="OWASP ASVS 5.0 V15.3.7: synonyms"),
+        pytest.param({"headers": {"X-User-Id": "{alice}"}}, id="OWASP ASVS 5.0 V4.1.3: user id"),
+        pytest.param({"headers": {"X-Forwarded-User": "{alice}"}}, id="OWASP ASVS 5.0 V4.1.3: forwarded user"),
+        pytest.param({"headers": {"X-Original-URL": "/api/{alice}/tasks"}}, id="OWASP ASVS 5.0 V4.1.3: original URL"),
+        pytest.param({"headers": {"X-HTTP-Method-Override": "DELETE"}}, id="OWASP ASVS 5.0 V4.1.4: override"),
+        pytest.param({"query_string": {"_method": "DELETE"}}, id="OWASP ASVS 5.0 V4.1.4: method in the query"),
+        pytest.param({"headers": {"Cookie": "better-auth.session_token={alice}"}}, id="OWASP ASVS 5.0 V8.3.1: cookie"),
     ],
 )
 def test_nothing_but_the_token_names_the_user(
@@ -174,6 +183,45 @@ def test_counts_and_changes_are_the_users_own(alice: User, bob: User) -> None:
     assert [change["id"] for change in bob.get("/api/tasks/changes").json["changes"]] == [own["id"]]
     assert_problem(bob.get("/api/tasks/changes", query_string={"since": token_of_alice}), 422, "invalid")
     assert [change["id"] for change in alice.get("/api/tasks/changes").json["changes"]] == [task["id"], gone["id"]]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(
+            "",
+            "limit=1000",
+            "offset=0",
+            "count=true",
+            "status=all",
+            "status=completed",
+            "completed=true",
+            "deleted=true",
+        ),
+        *("search=same", "q=s", "tag=same", "priority=high", "due_after=1970-01-01", "due_before=9999-12-31"),
+        *("overdue=true&tz=Asia/Tokyo", "overdue=false", "tz=UTC"),
+        *(f"sort={sort}&order={order}" for sort in SORTS for order in ("asc", "desc")),
+    ],
+)
+def test_no_list_has_anything_of_others(alice: User, bob: User, query: str) -> None:
+    """Two users with the same tasks: each of them is listed, and counted, for its owner alone."""
+    for user in (alice, bob):
+        same: Any = dict(description="same", tags=["same"], priority="high", due_date="2020-01-01")
+        user.create("same", **same)
+        user.create("same", completed=True, **same)
+        user.delete(f"/api/tasks/{user.create('same', **same)['id']}")
+    for user in (alice, bob):
+        response = user.get(f"/api/tasks?{query}")
+        found = response.json
+        assert 1 <= len(found) <= 2
+        assert {task["user_id"] for task in found} == {user.id}
+        assert response.headers.get("X-Total-Count", "2") == "2"
+        walked = [
+            task["id"]
+            for page in pages(user, f"/api/tasks?{query}&limit=1".replace("limit=1000&", ""))
+            for task in page
+        ]
+        assert walked == [task["id"] for task in found]
 
 
 def test_idempotency_keys_are_the_users_own(alice: User, bob: User) -> None:
@@ -302,6 +350,32 @@ def test_a_failed_request_leaves_no_owner_behind(wire: Wire, alice: User) -> Non
     assert role != "todo_app"
 
 
+@pytest.mark.parametrize("path", ["/api/tasks/batch", "/api/tasks"])
+def test_after_a_500_the_same_thread_starts_anew(
+    wire: Wire, alice: User, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug in the middle of a transaction: neither it nor its owner is there any more for who comes next."""
+    app = create_app(settings_for(wire.dsn(), pool_size=1))
+    logger = logging.getLogger("todo_service.requests")
+    logger.addHandler(caplog.handler)
+    mallory, carol = user_of(app, "mallory"), user_of(app, "carol")
+    mallory.create("Mallory's")
+    body = {"title": "x", "operations": [{"op": "create", "task": {"title": "x"}}]}
+    wire.rewrite = lambda sql: sql.replace("INSERT INTO tasks", "INSERT INTO no_such_table")
+    assert_problem(mallory.post(path, json=body, headers={"Idempotency-Key": "x"}), 500)
+    wire.rewrite = None
+    wire.reset()
+    assert carol.titles() == []
+    assert f"app.user_id = '{carol.id}'" in wire.queries[0]
+    assert wire.queries[0].startswith("SET LOCAL ROLE")
+    carol.create("Carol's")
+    assert_problem(app.test_client().get("/api/tasks"), 401)
+    logger.removeHandler(caplog.handler)
+    users = [getattr(record, "user", ...) for record in caplog.records if record.name == logger.name]
+    assert users == [mallory.id, mallory.id, carol.id, carol.id, None]
+    assert mallory.titles() == ["Mallory's"]
+
+
 @pytest.mark.parametrize(
     ("name", "trips"),
     [
@@ -317,6 +391,7 @@ def test_a_failed_request_leaves_no_owner_behind(wire: Wire, alice: User) -> Non
         ("trash", 1),
         ("restore", 1),
         ("sweep", 1),
+        ("sweep, If-Match", 1),
         ("delete for good", 1),
         ("changes", 1),
         ("stats", 1),
@@ -348,6 +423,7 @@ def test_round_trips(wire: Wire, alice: User, name: str, trips: int) -> None:
         "trash": lambda: carol.delete(path),
         "restore": lambda: carol.post(f"/api/tasks/{trashed}/restore"),
         "sweep": lambda: carol.delete("/api/tasks?status=all"),
+        "sweep, If-Match": lambda: carol.delete("/api/tasks?status=all", headers={"If-Match": etag}),
         "delete for good": lambda: carol.delete(f"{path}?permanent=true"),
         "changes": lambda: carol.get("/api/tasks/changes"),
         "stats": lambda: carol.get("/api/tasks/stats"),
@@ -382,6 +458,51 @@ def test_owners_stay_apart_under_threads_on_few_connections(database_url: str) -
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.fixture
+def two_connections() -> Iterator[Wire]:
+    """PgBouncer that has two connections to a PostgreSQL of its own for all of its clients, seen through a `Wire`."""
+    try:
+        with postgres_server() as server, pgbouncer_server(server.dsn, pool_size=2) as pool, Wire(pool.dsn) as wire:
+            cli.upgrade(server.dsn)
+            yield wire
+    except MissingProgram as error:
+        pytest.skip(str(error))
+
+
+def test_the_second_wall_holds_for_threads_on_two_connections(two_connections: Wire) -> None:
+    """Eight threads whose statements have no owner filter share two connections in PgBouncer's transaction mode."""
+    app = create_app(settings_for(two_connections.dsn(), pool_size=8))
+    users = [user_of(app, f"user{number}") for number in range(8)]
+    for user in users:
+        user.create(user.id, completed=True)
+    two_connections.rewrite = without_owner_filter
+    wrong: list[Any] = []
+
+    def work(number: int) -> None:
+        user, other = again(users[number]), users[number - 1]
+        for turn in range(12):
+            seen = [
+                {task["user_id"] for task in user.get("/api/tasks?search=user").json},
+                {change["task"]["user_id"] for change in user.get("/api/tasks/changes").json["changes"]},
+                {
+                    user.post("/api/tasks", json={"title": user.id}, headers={"Idempotency-Key": f"{turn}"}).json[
+                        "user_id"
+                    ]
+                },
+            ]
+            counts = user.get("/api/tasks/stats").json["completed"], user.get(f"/api/{other.id}/tasks").status_code
+            if seen != [{user.id}] * 3 or counts != (1, 403):
+                wrong.append((seen, counts))
+
+    at_once(8, work)
+    assert wrong == []
+    listed = [sql for sql in two_connections.queries if "LATERAL" in sql]
+    assert len(listed) >= 96
+    assert all("tasks.user_id = " in sql and "tasks.user_id = " not in without_owner_filter(sql) for sql in listed)
+    two_connections.rewrite = None
+    assert [again(user).titles() for user in users] == [[user.id] * 13 for user in users]
 
 
 def test_users_that_differ_in_case_or_form_are_different(app: Flask) -> None:

@@ -2,14 +2,18 @@
 
 import base64
 import itertools
+import random
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 import pytest
 
-from tests.conftest import User, assert_problem
+from tests.conftest import User, again, assert_problem
 from todo_service.listing import SORTS
 
 
@@ -115,6 +119,54 @@ def test_pages_while_tasks_come_and_go(alice: User) -> None:
     assert seen[:9] == titles
 
 
+@dataclass
+class Reader(User):
+    """Lets four writers put in a task each while it reads a page."""
+
+    writes: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def get(self, path: str, **options: Any) -> Any:
+        self.writes.release(4)
+        return super().get(path, **options)
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("sort", list(SORTS))
+def test_pages_while_others_insert(alice: User, sort: str, order: str) -> None:
+    """Before, behind and between the tasks that are there, which come all, and nothing comes twice."""
+    draw = random.Random(f"{sort} {order}")
+
+    def fields() -> dict[str, Any]:
+        due_date = draw.choice([None, f"20{draw.randint(10, 99)}-01-01"])
+        priority = draw.choice(["low", "medium", "high"])
+        return {"title": f"{draw.random()}", "position": draw.random(), "due_date": due_date, "priority": priority}
+
+    operations = [{"op": "create", "task": fields()} for _ in range(60)]
+    results = alice.post("/api/tasks/batch", json={"operations": operations}).json["results"]
+    reader = Reader(alice.id, alice.client, alice.token)
+    over = threading.Event()
+    inserted: set[str] = set()
+
+    def insert() -> None:
+        user = again(alice)
+        while reader.writes.acquire(timeout=10) and not over.is_set():
+            inserted.add(user.create(**fields())["id"])
+
+    with ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(insert) for _ in range(4)]
+        # Pages are larger than what is put in meanwhile, so they come to an end.
+        found = pages(reader, f"/api/tasks?sort={sort}&order={order}&limit=9")
+        over.set()
+        reader.writes.release(4)
+        for writer in writers:
+            writer.result(timeout=30)
+    seen = [task["id"] for page in found for task in page]
+    there = {result["task"]["id"] for result in results}
+    assert len(seen) == len(set(seen))
+    assert there <= set(seen) <= there | inserted
+    assert len(inserted) > 10
+
+
 def test_link_keeps_the_other_parameters(various: User) -> None:
     link = various.get(f"/api/{various.id}/tasks?status=pending&limit=1&x=%C3%A4&sort=title").headers["Link"]
     assert link.startswith(
@@ -135,6 +187,7 @@ def test_link_keeps_the_other_parameters(various: User) -> None:
     ],
 )
 def test_bad_parameter_is_refused_by_name(alice: User, query: str, field: str) -> None:
+    """OWASP ASVS 5.0 V2.2.1, V15.3.5 and V15.3.7."""
     assert assert_problem(alice.get(f"/api/tasks?{query}"), 422)["errors"][0]["field"] == field
 
 
@@ -144,6 +197,7 @@ def cursor_of(user: User, query: str) -> str:
 
 
 def test_cursor_belongs_to_its_list_and_its_user(various: User, bob: User) -> None:
+    """OWASP API1:2023."""
     cursor = cursor_of(various, "limit=1")
     assert various.get(f"/api/tasks?cursor={cursor}").status_code == 200
     for query in ("sort=title", "order=asc", "status=pending", "deleted=true"):
@@ -153,7 +207,7 @@ def test_cursor_belongs_to_its_list_and_its_user(various: User, bob: User) -> No
 
 @pytest.mark.parametrize("sort", list(SORTS))
 def test_forged_place_is_refused_or_harmless(various: User, sort: str) -> None:
-    """A cursor's maker can put anything in it; the worst that may happen is a page of their own tasks."""
+    """OWASP ASVS 5.0 V2.2.1: its maker can put anything in it, and the worst result is a page of their own tasks."""
     cursor = cursor_of(various, f"limit=1&sort={sort}&order=asc")
     mark, _, id = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     keys: list[Any] = [

@@ -12,7 +12,7 @@ from flask import Flask
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.conftest import ORIGIN, User
+from tests.conftest import ORIGIN, User, assert_problem
 from todo_service.etags import JSON_OPTIONS, answer
 from todo_service.models import PRIORITIES
 from todo_service.parameters import LIST_ALIASES
@@ -292,6 +292,41 @@ def test_answers_of_many_fit_the_document(alice: User, document: dict[str, Any],
     assert {change["purged"] for change in answers["get /api/tasks/changes"].json["changes"]} == {True, False}
     for change in answers["get /api/tasks/changes"].json["changes"]:
         assert change.keys() == document["components"]["schemas"]["Change"]["properties"].keys()
+
+
+def exact(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
+    """An object has the documented fields, all of them and no others, and so has what is in it."""
+    schema = resolve(document, schema)
+    if isinstance(value, list):
+        for item in value:
+            exact(document, schema["items"], item)
+    kinds = [resolve(document, kind) for kind in schema.get("anyOf", [schema])]
+    [properties] = [kind["properties"] for kind in kinds if "properties" in kind] or [None]
+    if isinstance(value, dict) and properties is not None:
+        assert value.keys() == properties.keys()
+        for name, inner in value.items():
+            exact(document, properties[name], inner)
+
+
+def test_every_answer_has_exactly_the_documented_fields(
+    alice: User, document: dict[str, Any], operations: dict[str, Any]
+) -> None:
+    """OWASP API3:2023, OWASP ASVS 5.0 V15.3.1: of what is stored, nothing else gets out."""
+    for name, operation in operations.items():
+        method, path = name.split(" ")
+        task = alice.create(due_date="2026-12-31", recurrence="daily", tags=["a"])
+        body = {
+            "title": "x",
+            "operations": [{"op": "update", "id": task["id"], "task": {"title": "x"}}],
+            "tasks": [{"title": "x"}],
+        }
+        query = "?status=completed" if name == "delete /api/tasks" else ""
+        url = path.replace("{id}", task["id"]) + query
+        response = alice.request(method.upper(), url, json=None if method == "get" else body)
+        assert response.status_code in (200, 201), response.text
+        exact(document, success_of(operation), response.json)
+    problem = assert_problem(alice.get("/api/tasks/x"), 404)
+    exact(document, {"$ref": "#/components/schemas/Problem"}, problem)
 
 
 @pytest.mark.parametrize("due_date", [None, "2026-12-31", "2026-12-31T18:00:00+01:00"])

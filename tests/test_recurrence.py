@@ -85,6 +85,7 @@ def test_accepted_rules_are_stored_in_one_form(given: str, stored: str) -> None:
     assert parse(stored) == stored
 
 
+# RFC 5545 3.3.10, for what isn't of its grammar or means nothing; OWASP API4:2023, for what would be too much.
 REFUSED = [
     *[("", "parts"), (" ", "parts"), ("fortnightly", "parts"), ("RRULE:", "parts"), ("RRULE:daily", "parts")],
     *[("FREQ=HOURLY", "FREQ"), ("FREQ=MINUTELY", "FREQ"), ("FREQ=SECONDLY", "FREQ"), ("FREQ=", "FREQ")],
@@ -406,7 +407,8 @@ def test_what_a_calendar_is_told(rule: str, first: str, ics: str) -> None:
     assert parse(ics) == ics
 
 
-# Accepted, and made to keep the search busy: a day that is rare or, with this INTERVAL from these days, never comes.
+# OWASP API4:2023: accepted, and made to keep the search busy, with a day that is rare or, with this INTERVAL from these
+# days, never comes.
 HOSTILE = [
     "FREQ=DAILY;COUNT=9999",
     "FREQ=DAILY;INTERVAL=2;COUNT=9999",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import User, assert_problem, settings_for, user_of
+from tests.conftest import User, again, assert_problem, settings_for, user_of
 from tests.test_conditions import at_once
 from tests.test_idempotency import KILL
 from tests.test_sync import Client, changes, of_server
@@ -293,9 +293,7 @@ def test_of_many_completions_at_once_one_makes_the_successor(alice: User, way: s
         # A toggle turns back what another has done; an odd number of them completes.
         at_once(
             9,
-            lambda _, task=task: COMPLETE[way](
-                User(alice.id, alice.client.application.test_client(), alice.token), task
-            ),
+            lambda _, task=task: COMPLETE[way](again(alice), task),
         )
         assert alice.get(path_of(task)).json["completed"] is True
         assert [other["due_date"] for other in others(alice, task)] == [NEXT]
@@ -310,7 +308,7 @@ def test_completions_and_a_deletion_at_once(alice: User) -> None:
         lock = threading.Lock()
 
         def work(number: int, task: Task = task, statuses: list[int] = statuses, lock: Any = lock) -> None:
-            user = User(alice.id, alice.client.application.test_client(), alice.token)
+            user = again(alice)
             answer = (
                 user.patch(f"{path_of(task)}/complete", json={"completed": True})
                 if number

@@ -262,12 +262,14 @@ def token_of(user: User) -> str:
     ],
 )
 def test_a_broken_token_is_refused_by_name(alice: User, spoil: Callable[[str], str]) -> None:
+    """OWASP ASVS 5.0 V2.2.1."""
     alice.create()
     problem = assert_problem(alice.get(f"/api/tasks/changes?since={spoil(token_of(alice))}"), 422, "invalid")
     assert problem["errors"][0]["field"] == "since"
 
 
 def test_tokens_are_opaque_and_a_users_own(alice: User, bob: User) -> None:
+    """OWASP API1:2023."""
     for user in (alice, bob):
         user.create()
     token = token_of(alice)

@@ -1,4 +1,7 @@
-"""One task: create, read, change, complete, trash, restore, delete; and what every field takes and refuses."""
+"""One task: create, read, change, complete, trash, restore, delete; and what every field takes and refuses.
+
+Tables of values: a comment above a group of rows names the source of its rule.
+"""
 
 import json
 import uuid
@@ -7,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import User, assert_problem
+from tests.conftest import User, assert_problem, run_sql
 
 ABSENT = "/api/tasks/0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
 
@@ -97,24 +100,46 @@ def test_field_is_kept(alice: User, field: str, sent: Any, kept: Any) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("title", value) for value in ["", "   ", "x" * 201, None, 7, True, ["a"], {"a": 1}, "a\0b", "\ud800"]),
-        *(("description", value) for value in ["d" * 2001, 7, False, [], "a\0b", "\udc00x"]),
-        *(("completed", value) for value in ["yes", "true", 1, 0, "on", None, [], 1.0]),
-        *(("priority", value) for value in ["urgent", "", 1, [], "high "]),
-        *(("due_date", value) for value in ["", "tomorrow", 0, [], {}, "2026-02-30", "2026-13-01", "26-01-01"]),
-        *(("due_date", value) for value in ["2026-12-31T18:00:00", "2026-12-31T24:00:00Z", "2026-12-31T23:59:60Z"]),
-        *(("due_date", value) for value in ["1969-12-31", "0001-01-01", "10000-01-01", "२०२६-१२-३१"]),
+        # OWASP ASVS 5.0 V2.2.1: lengths, lists of what is allowed
+        *(("title", value) for value in ["", "   ", "\u3000", "x" * 201, "😀" * 201, None]),
+        *(("description", value) for value in ["d" * 2001, "😀" * 2001]),
+        *(("priority", value) for value in ["urgent", "", "high "]),
+        *(("repeat_from", value) for value in ["", "Due", "start"]),
+        *(("tags", value) for value in [[""], ["  "], ["t" * 51], [None], [str(n) for n in range(21)]]),
+        ("completed", None),
+        # OWASP ASVS 5.0 V15.3.5: no other type is taken for the right one
+        *(("title", value) for value in [7, True, ["a"], {"a": 1}]),
+        *(("description", value) for value in [7, False, []]),
+        *(("completed", value) for value in ["yes", "true", "on", 1, 0, [], 1.0]),
+        *(("priority", value) for value in [1, []]),
+        *(("due_date", value) for value in [0, 1.9, True, [], {}]),
+        *(("tags", value) for value in ["home", [1], {"a": 1}, [["a"]]]),
+        *(("recurrence", value) for value in [7, []]),
+        *(("repeat_from", value) for value in [1, []]),
+        *(("position", value) for value in ["1", "1_0", "१२", True, [], {}]),
+        # OWASP ASVS 5.0 V1.4.2: numbers out of range
+        *(("position", value) for value in [1e13, -1e13, 2**63, -(2**63), 10**400]),
+        # PostgreSQL manual 8.3: no NUL in a text
+        *((name, "a\0b") for name in ("title", "description", "priority", "due_date", "recurrence", "repeat_from")),
+        ("tags", ["a\0"]),
+        # RFC 3629 3 and RFC 8259 8.2: no surrogate alone
+        *((name, "\ud800") for name in ("title", "description", "priority", "due_date", "recurrence", "repeat_from")),
+        *(("description", "\udc00x"), ("title", "x\udfff\ud83d"), ("tags", ["\udfff"])),
+        # RFC 3339 5.6: the form of dates and times
+        *(("due_date", value) for value in ["", "tomorrow", "20261231", "26-01-01", "10000-01-01", "२०२६-१२-३१"]),
+        *(("due_date", value) for value in ["2026-12-31T18:00:00", "2026-12-31 18:00", "2026-12-31T18:00:00+25:00"]),
+        # RFC 3339 5.7: what lies beyond the end of a month or a day, and leap seconds
+        *(("due_date", value) for value in ["2026-02-30", "2026-13-01", "2027-02-29", "2026-00-10"]),
+        *(("due_date", value) for value in ["2026-12-31T24:00:00Z", "2026-12-31T23:59:60Z", "2026-12-31T23:60:00Z"]),
+        # README, years 1970 to 9999: also when the offset leads out of them
+        *(("due_date", value) for value in ["1969-12-31", "0001-01-01", "0000-01-01T00:00:00Z"]),
         *(("due_date", value) for value in ["1970-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"]),
-        *(("due_date", value) for value in ["0001-01-01T00:00:00+14:00", "2026-12-31T18:00:00+25:00", "20261231"]),
-        *(
-            ("tags", value)
-            for value in ["home", [""], ["  "], ["t" * 51], [1], [None], ["a\0"], [str(n) for n in range(21)]]
-        ),
-        *(("recurrence", value) for value in ["", "none", 7, [], "FREQ=HOURLY", "FREQ=WEEKLY;COUNT=0", "a\0"]),
-        # A good rule, but there is nothing to count from.
+        *(("due_date", value) for value in ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999999-14:00"]),
+        # RFC 5545 3.3.10: rules
+        *(("recurrence", value) for value in ["", "none", "FREQ=HOURLY", "FREQ=SECONDLY", "FREQ=WEEKLY;COUNT=0"]),
+        *(("recurrence", value) for value in ["FREQ=DAILY;COUNT=1000000000", "FREQ=YEARLY;BYSETPOS=366;BYMONTH=2"]),
+        # OWASP ASVS 5.0 V2.2.3: a good rule, but there is nothing to count from
         *(("recurrence", value) for value in ["daily", "FREQ=WEEKLY;BYDAY=MO"]),
-        *(("repeat_from", value) for value in ["", "Due", "start", 1, []]),
-        *(("position", value) for value in ["1", True, [], 1e13, -1e13, 10**400, "१"]),
     ],
 )
 def test_bad_value_is_refused_by_name_and_changes_nothing(alice: User, field: str, value: Any) -> None:
@@ -133,6 +158,7 @@ def test_bad_value_is_refused_by_name_and_changes_nothing(alice: User, field: st
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1" * 5000, "1e999"])
 def test_number_that_is_none_is_refused(alice: User, text: str) -> None:
+    """RFC 8259, section 6; CVE-2020-10735."""
     body = f'{{"title": "x", "position": {text}}}'
     assert_problem(alice.post("/api/tasks", data=body, content_type="application/json"), 422)
 
@@ -178,41 +204,84 @@ def test_due_date_changes_its_form(alice: User) -> None:
     assert alice.patch(path, json={"due_date": "2026-12-30"}).json["due_date"] == "2026-12-30"
 
 
+FORGED_ID = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
+FORGED_TIME = "2001-01-01T00:00:00Z"
+# What a client may not set: fields of the answers, columns of the tables, and what nobody knows. None of the values
+# occurs otherwise.
 SERVER_SET = {
-    "id": "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10",
+    "id": FORGED_ID,
     "user_id": "mallory",
-    "created_at": "2001-01-01T00:00:00Z",
-    "updated_at": "2001-01-01T00:00:00Z",
-    "completed_at": "2001-01-01T00:00:00Z",
-    "deleted_at": "2001-01-01T00:00:00Z",
-    "version": 999,
-    "revision": 5,
-    "title_key": "zzz",
-    "due_key": "2001-01-01T00:00:00Z",
+    **dict.fromkeys(("created_at", "updated_at", "completed_at", "deleted_at", "due_key", "due_at"), FORGED_TIME),
+    "version": 987654,
+    "revision": 987654,
+    "last_position": 987654,
+    "occurrence": 987654,
+    "series": FORGED_ID,
+    "due_on": "2001-01-01",
+    **dict.fromkeys(("title_key", "description_key"), "mallory"),
+    "tag_keys": ["mallory"],
+}
+UNKNOWN = {"owner": "mallory", "userId": "mallory", "is_completed": True, "__proto__": {"x": 1}}
+FORGED = SERVER_SET | UNKNOWN
+
+
+def one_operation(fields: dict[str, Any]) -> dict[str, Any]:
+    return {"operations": [fields]}
+
+
+# Every way to send a task, or a part of one, to /api/tasks…: method, path and body, {id} being that of a task.
+WAYS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "POST": ("POST", "", {"title": "Two"} | FORGED),
+    "PUT": ("PUT", "/{id}", {"title": "Two"} | FORGED),
+    "PATCH": ("PATCH", "/{id}", {"title": "Two"} | FORGED),
+    "complete": ("PATCH", "/{id}/complete", {"completed": True} | FORGED),
+    "batch": ("POST", "/batch", one_operation({"op": "create", "task": {"title": "Two"}}) | FORGED),
+    "batch, create": ("POST", "/batch", one_operation({"op": "create", "task": {"title": "Two"} | FORGED})),
+    "batch, update": (
+        "POST",
+        "/batch",
+        one_operation({"op": "update", "id": "{id}", "task": {"title": "Two"} | FORGED}),
+    ),
 }
 
 
-@pytest.mark.parametrize("name", [*SERVER_SET, "category", "is_completed", "__proto__"])
-def test_fields_that_are_not_the_clients_are_ignored(alice: User, name: str) -> None:
-    field = {name: SERVER_SET.get(name, "x")}
-    created = alice.create("One", **field)
-    changed = alice.put(f"/api/tasks/{created['id']}", json={"title": "Two"} | field).json
-    for task in (created, changed):
-        assert task.get(name) != field[name]
-        assert task["user_id"] == alice.id
+def send(user: User, way: str, id: str, **options: Any) -> Any:
+    method, path, body = WAYS[way]
+    sent = json.dumps(body).replace("{id}", id)
+    return user.request(
+        method, f"/api/tasks{path.format(id=id)}", data=sent, content_type="application/json", **options
+    )
 
 
-@pytest.mark.parametrize("name", [*SERVER_SET, "category"])
-def test_strict_handling_refuses_them(alice: User, name: str) -> None:
-    """RFC 7240, section 4.4."""
-    task = alice.create()
-    headers = {"Prefer": "return=representation, handling=strict"}
-    body = {"title": "Two", name: SERVER_SET.get(name, "x")}
-    for method, path in (("POST", "/api/tasks"), ("PATCH", f"/api/tasks/{task['id']}")):
-        response = alice.request(method, path, json=body, headers=headers)
-        assert assert_problem(response, 422)["errors"] == [{"field": name, "message": "Unknown field."}]
-        assert response.headers["Preference-Applied"] == "handling=strict"
+@pytest.mark.parametrize("way", WAYS)
+def test_fields_that_are_not_the_clients_are_ignored(alice: User, database_url: str, way: str) -> None:
+    """OWASP API3:2023, OWASP ASVS 5.0 V15.3.3: nothing of them is answered, and nothing is stored."""
+    task = alice.create("One")
+    response = send(alice, way, task["id"])
+    assert response.status_code in (200, 201), response.text
+    answered = response.json["results"][0]["task"] if "batch" in way else response.json
+    assert answered.keys() == task.keys()
+    assert (answered["user_id"], answered["version"]) == (alice.id, 2)
+    stored = (
+        "SELECT row_to_json(tasks)::text || row_to_json(owners)::text FROM tasks, owners WHERE owners.user_id = %(u)s"
+    )
+    rows = run_sql(database_url, f"{stored} AND tasks.user_id IN (owners.user_id, 'mallory')", {"u": alice.id})
+    assert len(rows) == (2 if answered["id"] != task["id"] else 1)
+    for forged in (FORGED_ID, "mallory", "2001-01-01", "987654"):
+        assert not any(forged in row for (row,) in rows)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_strict_handling_refuses_them(alice: User, way: str) -> None:
+    """RFC 7240, section 4.4: each of them is named, and nothing is changed."""
+    task = alice.create("One")
+    response = send(alice, way, task["id"], headers={"Prefer": "return=representation, handling=strict"})
+    errors = assert_problem(response, 422)["errors"]
+    assert {error["field"].rpartition(".")[2] for error in errors} == FORGED.keys()
+    assert {error["message"] for error in errors} == {"Unknown field."}
+    assert response.headers["Preference-Applied"] == "handling=strict"
     assert alice.get("/api/tasks").json == [task]
+    assert alice.get("/api/tasks").headers["ETag"] == '"1"'
 
 
 def test_strict_handling_covers_parameters(alice: User) -> None:
@@ -319,10 +388,19 @@ def test_new_task_goes_to_the_end(alice: User) -> None:
 
 
 @pytest.mark.parametrize(
-    "id", ["1", "x", "%00", "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c1g", "{0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10}"]
+    "id",
+    [
+        *("1", "x", "%00", "%F0%9F%98%80", "0197c9a46d2f7c3e9b415f0d2a7e8c10", "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c1g"),
+        *("{0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10}", "urn:uuid:0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10", "' OR 1=1 --"),
+        *("0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10%0A", "x" * 4000),
+    ],
 )
-@pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("PUT", ""), ("DELETE", ""), ("PATCH", "/complete")])
+@pytest.mark.parametrize(
+    ("method", "suffix"),
+    [("GET", ""), ("PUT", ""), ("PATCH", ""), ("DELETE", ""), ("PATCH", "/complete"), ("POST", "/restore")],
+)
 def test_malformed_id_is_not_found(alice: User, id: str, method: str, suffix: str) -> None:
+    """RFC 9562, section 4: one form of an id, and no other."""
     assert_problem(
         alice.request(method, f"/api/tasks/{id}{suffix}", json={"title": "x", "completed": True}), 404, "not-found"
     )
@@ -352,8 +430,6 @@ def test_both_families_and_trailing_slashes(alice: User, path: str) -> None:
 
 def test_quota(alice: User, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """100,000 live tasks are the limit; the counting starts only where there may be as many."""
-    from tests.conftest import run_sql
-
     task = alice.create()
     fill = """
         INSERT INTO tasks (user_id, id, title, title_key, position, version)

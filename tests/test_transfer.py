@@ -269,6 +269,7 @@ def test_versions_and_places(alice: User) -> None:
 
 @pytest.mark.parametrize("name", sorted(MADE_HERE))
 def test_whose_it_is_and_its_version_are_no_matter_of_the_file(alice: User, bob: User, name: str) -> None:
+    """OWASP API3:2023, OWASP ASVS 5.0 V15.3.3; an export of one's own can be brought back even by strict clients."""
     values = {"user_id": alice.id, "version": 999}
     for file, kind in (
         (json.dumps([{"title": "x", name: values[name]}]), JSON),
@@ -296,6 +297,9 @@ PAST, FUTURE = "2020-01-02T03:04:05Z", "9999-01-01T00:00:00Z"
         ({"created_at": "2020-01-02T04:04:05+01:00"}, {"created_at": PAST}),
         ({"id": str(SOME_ID).upper()}, {"id": str(SOME_ID)}),
         ({"id": None, "tags": ["A", "a"], "unknown": {"x": []}}, {"tags": ["A"]}),
+        # OWASP ASVS 5.0 V15.3.3: columns that are no fields
+        ({"revision": 9, "last_position": 9, "occurrence": 9, "series": str(SOME_ID)}, {"position": 1, "version": 1}),
+        ({"owner": "mallory", "title_key": "y", "due_on": "2020-01-01"}, {"title": "x", "due_date": None}),
     ],
 )
 def test_what_is_restored(alice: User, fields: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -473,6 +477,8 @@ def test_events_are_no_tasks(alice: User) -> None:
 # --- Broken files ---
 
 GOOD_LINE = '{"title":"good"}'
+# By kind: RFC 8259 (JSON), RFC 4180 (CSV) and RFC 5545 (ICS) for the form; OWASP ASVS 5.0 V2.2.1 for what a task may
+# be; OWASP API4:2023 for what is too long, too deep or too much.
 BROKEN: list[tuple[str, str | bytes, str]] = [
     (JSON, f"[{GOOD_LINE},\n{{]", "line 2"),
     (JSON, "", "line 1"),
@@ -552,7 +558,7 @@ NAMES = [f"{kind} {str(file)[:60]!a}" for kind, file, _ in BROKEN]
 
 @pytest.mark.parametrize(("kind", "file", "named"), BROKEN, ids=NAMES)
 def test_broken_files(alice: User, kind: str, file: str | bytes, named: str) -> None:
-    """Refused, with the place; what came before it is not there either."""
+    """Refused, with the place; what came before it is not there either (OWASP ASVS 5.0 V2.3.3)."""
     problem = assert_problem(upload(alice, file, kind, query="?tz=Asia/Tokyo"), 422, "invalid")
     assert named in problem["detail"]
     assert len(problem["errors"]) <= portable.MAX_ERRORS

@@ -1,10 +1,12 @@
 """The app factory: puts the parts together, in the order in which a request meets them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from flask import Flask, Request
+from flask import Flask, Request, request
 from flask.sessions import SessionInterface, SessionMixin
+from werkzeug.wsgi import get_host
 
 from . import (
     batch,
@@ -45,6 +47,15 @@ class Service(Flask):
         return func
 
 
+def refuse_other_hosts(trusted: tuple[str, ...]) -> None:
+    """Raise SecurityError, a 400, for a Host that is none of `trusted`.
+
+    Flask's own TRUSTED_HOSTS would refuse the probes of kubelets and load balancers, who send the address they call.
+    """
+    if request.blueprint != health.blueprint.name:
+        get_host(request.environ, trusted)
+
+
 def create_app(settings: Settings | None = None) -> Flask:
     """The service as a WSGI app. Without `settings` they are read from the environment; raises SettingsError."""
     settings = settings or load()
@@ -53,13 +64,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     logs.configure(settings)
     app = Service("todo_service", static_folder=None)
     app.request_class = parsing.Request
-    app.config |= {"MAX_CONTENT_LENGTH": MAX_BODY, "TRUSTED_HOSTS": list(settings.trusted_hosts) or None}
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.session_interface = NoSession()
     # A redirect, be it to the address without the slash or to the other family, would break a browser's preflight.
     app.url_map.strict_slashes = app.url_map.merge_slashes = app.url_map.redirect_defaults = False
     app.url_map.converters["task"] = TaskConverter
     cli.register(app, settings)
     logs.register(app)
+    if settings.trusted_hosts:
+        app.before_request(partial(refuse_other_hosts, settings.trusted_hosts))
     limits.register(app, settings)
     app.after_request(etags.caching)
     app.after_request(parsing.confirm_strictness)

@@ -7,6 +7,7 @@ lists every problem by the variable's name and never shows a value, because most
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,8 @@ from urllib.parse import urlsplit
 from environs import Env, EnvValidationError
 from marshmallow import ValidationError
 from marshmallow.validate import Length, OneOf, Range, Validator
+from psycopg2 import ProgrammingError
+from psycopg2.extensions import parse_dsn
 
 ROOT = Path(__file__).resolve().parent.parent
 MIN_SECRET_BYTES = 32
@@ -105,7 +108,7 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
     except EnvValidationError as error:
         messages = cast("dict[str, list[str]]", error.error_messages)
         problems.update({name: " ".join(map(str, texts)) for name, texts in messages.items()})
-    origin = origin_of(url)
+    origin = url and web_origin(url)
     jwks_url = jwks_url or (origin and f"{origin}/api/auth/jwks")
     secrets = tuple(dict.fromkeys([s.partition(":")[2] for s in rotated or []] + ([secret] if secret else [])))
     if not secrets and not jwks_url and not problems:
@@ -135,24 +138,22 @@ def listed(
     return tuple(env.list(name, default, subcast=str.strip, validate=validate) or ())
 
 
-def origin_of(url: str | None) -> str | None:
-    """Scheme, host and port of `url`: what Better Auth puts in `iss` and `aud` (it drops path and trailing slash)."""
-    parts = urlsplit(url) if url else None
-    return f"{parts.scheme}://{parts.netloc}" if parts else None
+def optional(validate: Callable[[str], Any]) -> Validator | Callable[[str | None], Any]:
+    return lambda value: None if value is None else validate(value)
 
 
-def optional(validate: Callable[[str], Any]) -> Validator | Callable[[str | None], None]:
-    def check(value: str | None) -> None:
-        if value is not None:
-            validate(value)
-
-    return check
+def web_origin(value: str) -> str | None:
+    """Scheme, host and port, which is what Better Auth puts in `iss` and `aud`. None for what is no web address."""
+    with suppress(ValueError):
+        parts = urlsplit(value)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.username is None and parts.port != 0:
+            return f"{parts.scheme}://{parts.netloc}"
+    return None
 
 
 def http_url(value: str) -> None:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValidationError("must be an http:// or https:// address.")
+    if not web_origin(value):
+        raise ValidationError("must be an http:// or https:// address, without a user name.")
 
 
 def strong(value: str) -> None:
@@ -170,17 +171,22 @@ def versioned(values: list[str]) -> None:
 
 
 def postgresql(value: str) -> None:
-    if not re.match(r"postgres(ql)?(\+psycopg2)?://", value):
+    """Refuse, too, what libpq would complain of by quoting it: the pieces of a password that ends at its @ or /."""
+    scheme, _, rest = value.partition("://")
+    if scheme not in ("postgres", "postgresql", "postgresql+psycopg2"):
         raise ValidationError("must be a postgresql:// address: no other database is supported.")
+    try:
+        port = parse_dsn(f"postgresql://{rest}").get("port", "")
+    except (ProgrammingError, UnicodeError):
+        port = "none"
+    if not re.fullmatch(r"[\d,]*", port) or not re.fullmatch(r"([^@/]*@)?+[^@/?]*(/[^@?]*)?(\?.*)?", rest):
+        raise ValidationError("can't be taken apart; are the special characters of its password percent-encoded?")
 
 
 def origins(values: list[str]) -> None:
     for value in values:
-        parts = urlsplit(value)
-        if "*" in value or parts.scheme not in ("http", "https") or value != f"{parts.scheme}://{parts.netloc}":
-            raise ValidationError(
-                "must be exact origins like https://app.example.com, comma-separated: no wildcard, path or slash."
-            )
+        if "*" in value or value != web_origin(value):
+            raise ValidationError("must be exact origins like https://app.example.com: no wildcard, no path, no slash.")
 
 
 def rate(value: str) -> None:

@@ -65,7 +65,8 @@ class Database:
             self._connect, pool_size=settings.pool_size, max_overflow=0, timeout=CHECKOUT, reset_on_return=None
         )
         event.listen(self.pool, "checkin", _note_idle)
-        event.listen(self.pool, "checkout", _try_after_idle)
+        event.listen(self.pool, "checkout", self._try_if_in_doubt)
+        self._lost_at = 0.0
 
     @functools.cached_property
     def url(self) -> str:
@@ -148,9 +149,24 @@ class Database:
             connection.invalidate()
             if missed():
                 raise Unavailable("The database did not answer in time; please try again.") from None
+            self._lost_at = time.monotonic()
             raise ConnectionLost("The connection to the database was lost; please try again.") from None
         finally:
             connection.close()
+
+    def _try_if_in_doubt(self, connection: Any, record: Any, _proxy: Any) -> None:
+        """Try what has been idle for long, or since another connection was lost, which seldom happens to one alone.
+
+        A dead connection makes the pool open a new one (DisconnectionError), so the request never notices.
+        """
+        idle_since = record.info.get("idle_since", time.monotonic())
+        if idle_since > self._lost_at and time.monotonic() - idle_since < IDLE:
+            return
+        try:
+            with connection.cursor() as cursor, within(ANSWER):
+                cursor.execute("SELECT 1")
+        except psycopg2.Error:
+            raise DisconnectionError("the connection died while it was idle") from None
 
 
 class _Transaction:
@@ -188,17 +204,6 @@ def database() -> Database:
 
 def _note_idle(_connection: Any, record: Any) -> None:
     record.info["idle_since"] = time.monotonic()
-
-
-def _try_after_idle(connection: Any, record: Any, _proxy: Any) -> None:
-    """A dead connection makes the pool open a new one (DisconnectionError), so the request never notices."""
-    if time.monotonic() - record.info.get("idle_since", time.monotonic()) < IDLE:
-        return
-    try:
-        with connection.cursor() as cursor, within(ANSWER):
-            cursor.execute("SELECT 1")
-    except psycopg2.Error:
-        raise DisconnectionError("the connection died while it was idle") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -115,7 +115,7 @@ tasks = Table(
         postgresql_where=text("series IS NOT NULL"),
     ),
     Index("tasks_in_trash", "user_id", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
-    # Not led by user_id, alone of all: it answers whether an id is anybody's, which is what parts 403 from 404.
+    # Not led by user_id: it answers whether an id is anybody's, which is what parts 403 from 404.
     Index("tasks_by_id", "id"),
 )
 
@@ -127,6 +127,8 @@ tombstones = Table(
     Column("version", BigInteger, nullable=False),
     Column("purged_at", TIME, nullable=False, server_default=func.now()),
     Index("tombstones_by_version", "user_id", "version"),
+    # Not led by user_id: the purge looks for what is old, whoever's it is, and one user's alone are few.
+    Index("tombstones_by_age", "purged_at"),
 )
 
 # What POST requests with an Idempotency-Key were answered, for 24 hours.
@@ -140,6 +142,8 @@ answers = Table(
     Column("headers", JSONB, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("created_at", TIME, nullable=False, server_default=func.now()),
+    # For the purge, as that of the tombstones.
+    Index("answers_by_age", "created_at"),
 )
 
 

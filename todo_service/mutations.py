@@ -58,10 +58,8 @@ ROOM = or_(owners.c.revision < QUOTA, LIVE_COUNT < QUOTA)
 
 
 # For those that look before they change (`plans.py`, `imports.py`): the owner's row made, if need be, and locked.
-LOCK = (
-    upsert(owners).values(user_id=OWNER).on_conflict_do_nothing(),
-    select(literal(1)).where(owners.c.user_id == OWNER).with_for_update(of=owners),
-)
+LOCKED = select(literal(1)).where(owners.c.user_id == OWNER).with_for_update(of=owners)
+LOCK = (upsert(owners).values(user_id=OWNER).on_conflict_do_nothing(), LOCKED)
 
 
 def _bump(*conditions: ColumnElement[bool], owner: Sequence[ColumnElement[bool]] = (), position: bool = False) -> CTE:
@@ -192,7 +190,12 @@ def bury(rows: Select[Any]) -> CTE:
 
 @cache
 def _sweep_query(completed: bool, conditional: bool) -> Query:
-    """How many were moved, and the revision as it was before."""
+    """How many were moved, and the revision as it was before.
+
+    A condition on the list is held against a row that is locked already, by a statement of its own in the same message:
+    one statement would see the rows as they were when it began to wait for the lock, and could not tell a condition
+    that failed meanwhile from nothing to be moved.
+    """
     conditions = (LIVE, *([tasks.c.completed] if completed else []))
     bump = _bump(*conditions, owner=[owners.c.revision == any_(VERSIONS)] if conditional else [])
     swept = (
@@ -203,7 +206,8 @@ def _sweep_query(completed: bool, conditional: bool) -> Query:
         .cte("swept")
     )
     before = select(owners.c.revision).where(owners.c.user_id == OWNER).scalar_subquery()
-    return Query(select(func.count(), func.coalesce(before, 0)).select_from(swept))
+    sweep = select(func.count(), func.coalesce(before, 0)).select_from(swept)
+    return Query(LOCKED, sweep) if conditional else Query(sweep)
 
 
 def _unchanged(conditional: bool) -> Conditions:

@@ -4,7 +4,7 @@ Purging takes the owners that it can lock and leaves out those that another purg
 machines at once; and it goes in small steps, so that no user has to wait for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
@@ -92,17 +92,15 @@ class Purged(NamedTuple):
     answers: int
 
 
-def purge(db: Database, progress: Callable[[int], None] = lambda _count: None) -> Purged:
+def purge(db: Database) -> Purged:
     """Remove what is too old."""
-    return Purged(*(_until_done(db, step, progress) for step in (PURGE_TRASH, DROP_TOMBSTONES, DROP_ANSWERS)))
+    return Purged(*(sum(_counts(db, step)) for step in (PURGE_TRASH, DROP_TOMBSTONES, DROP_ANSWERS)))
 
 
-def _until_done(db: Database, step: Query, progress: Callable[[int], None]) -> int:
-    total = 0
+def _counts(db: Database, step: Query) -> Iterator[int]:
+    """How many rows each repetition of `step` removed, until one finds no more."""
     while count := db.unscoped(step)[0][0]:
-        total += count
-        progress(count)
-    return total
+        yield count
 
 
 def forget(db: Database, owner: str) -> None:
