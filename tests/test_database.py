@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
 import pytest
@@ -90,6 +91,60 @@ def test_a_write_on_a_dead_connection_says_so_and_can_be_repeated(database_url: 
         assert response.headers["Retry-After"] == "2"
         user.create("two")
         assert user.titles() == ["two", "one"]
+
+
+def test_a_read_survives_the_death_of_its_backend(database_url: str) -> None:
+    with Wire(database_url) as wire:
+        user = user_of(create_app(settings_for(wire.dsn(), pool_size=1)), "carol")
+        task = user.create()
+        kill_backends(database_url)
+        assert user.get("/api/tasks").json == [task]
+        # In the middle of the statement, too: the second time it is left alone.
+        kill = iter([KILL])
+        wire.rewrite = lambda sql: next(kill, "") + sql
+        assert user.get("/api/tasks").json == [task]
+        assert list(kill) == []
+
+
+KILL = "SELECT pg_terminate_backend(pg_backend_pid()); "
+BATCH = {"operations": [{"op": "create", "task": {"title": title}} for title in ("two", "three")]}
+
+
+@pytest.mark.parametrize("fatal", ["jsonb_to_recordset", "COMMIT"])
+def test_a_transaction_that_is_killed_leaves_nothing_half_done(database_url: str, fatal: str) -> None:
+    with Wire(database_url) as wire:
+        user = user_of(create_app(settings_for(wire.dsn(), pool_size=1)), "carol")
+        user.create("one")
+        wire.rewrite = lambda sql: f"SET LOCAL ROLE NONE; {KILL}{sql}" if fatal in sql else sql
+        assert_problem(user.post("/api/tasks/batch", json=BATCH), 503, "unavailable")
+        assert user.titles() == ["one"]
+        wire.rewrite = None
+        assert user.post("/api/tasks/batch", json=BATCH).status_code == 200
+        assert user.titles() == ["three", "two", "one"]
+
+
+def test_a_transaction_whose_client_is_silent_does_not_keep_its_locks(
+    alice: User, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the machine had vanished between two messages: others wait for it no longer than PostgreSQL does."""
+    monkeypatch.setattr(db, "PAUSE", 0.2)
+    alice.create("one")
+    with Wire(database_url) as wire, ThreadPoolExecutor(1) as pool:
+        silent = User(alice.id, create_app(settings_for(wire.dsn(), pool_size=1)).test_client(), alice.token)
+        locked = threading.Event()
+
+        def silence_before_saving(sql: str) -> str:
+            if "jsonb_to_recordset" in sql:
+                wire.delay = 3
+                locked.set()
+            return sql
+
+        wire.rewrite = silence_before_saving
+        answer = pool.submit(silent.post, "/api/tasks/batch", json=BATCH)
+        assert locked.wait(20)
+        alice.create("four")
+        assert_problem(answer.result(), 503, "unavailable")
+    assert alice.titles() == ["four", "one"]
 
 
 def test_an_idle_connection_is_tried_before_it_is_used(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,6 +255,18 @@ def test_an_answer_that_is_held_back_is_not_asked_for_twice(database_url: str, m
         assert "in time" in assert_problem(user.get("/api/tasks"), 503)["detail"]
         wire.delay = 0.0
         assert user.titles() == ["one"]
+
+
+def test_a_database_that_takes_its_time_to_wake_up(database_url: str) -> None:
+    """A serverless one takes seconds to accept a connection: the request waits, and is answered."""
+    with Wire(database_url) as wire, ThreadPoolExecutor(1) as pool:
+        user = user_of(create_app(settings_for(wire.dsn())), "carol")
+        wire.hold()
+        response = pool.submit(user.post, "/api/tasks", json={"title": "one"})
+        time.sleep(6)
+        assert not response.done()
+        wire.release()
+        assert response.result().status_code == 201
 
 
 def test_a_migration_has_no_deadline(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
