@@ -11,6 +11,9 @@ run: .venv/installed .env ## Set everything up and serve on http://localhost:800
 test: .venv/installed ## Run all tests (make test ARGS="-k etag" for some)
 	@$(BIN)/python -m pytest $(ARGS)
 
+chaos: .venv/installed ## Faults under load: is anything lost? (wants Debian's postgresql and pgbouncer)
+	@$(BIN)/python -m tests.chaos
+
 check: .venv/installed ## Lint, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -39,4 +42,4 @@ clean: ## Remove what make has set up: .venv, and the bundled database with its 
 .env:
 	@umask 077; sed "s|^BETTER_AUTH_SECRET=.*|BETTER_AUTH_SECRET=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))')|" .env.example > .env
 
-.PHONY: help run test check audit lock clean
+.PHONY: help run test chaos check audit lock clean

@@ -3,6 +3,7 @@
 `gunicorn -c gunicorn.conf.py` serves; so does `python gunicorn.conf.py`, which looks at the settings first.
 """
 
+import mmap
 import os
 import re
 import select
@@ -94,14 +95,32 @@ def pre_request(worker: Any, request: Any) -> None:
         raise InvalidHeader("TRANSFER-ENCODING", req=request)
 
 
+def tell_workers_of_the_stop(server: Any) -> None:
+    """Let them know of SIGTERM before it ends them: readiness fails from then on, but not when they are replaced."""
+    # One byte that the master shares with every worker it will ever fork; a reload runs this file anew, but not this.
+    server.stopping = mmap.mmap(-1, 1)
+    stop = server.handle_term
+
+    def tell_and_stop() -> None:
+        server.stopping[0] = 1
+        stop()
+
+    server.handle_term = tell_and_stop
+
+
 # Metrics: each worker writes its numbers to a folder that all can read, which prometheus-client knows by this name.
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def on_starting(server: Any) -> None:
     hold_back_while_forking()
+    tell_workers_of_the_stop(server)
     if settings.metrics_token:
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="todo-metrics-", dir=worker_tmp_dir)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    worker.stopping = server.stopping
 
 
 def post_worker_init(worker: Any) -> None:

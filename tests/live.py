@@ -1,6 +1,14 @@
-"""The service as it is shipped, for tests: gunicorn with the project's own configuration, on a free local port."""
+"""The service as it is shipped, for tests: gunicorn with the project's own configuration, on a free local port.
 
+And a client that keeps its connection, as browsers and load balancers do, and repeats nothing, so that nothing which
+goes wrong stays hidden.
+"""
+
+import http.client
+import json
 import os
+import re
+import select
 import signal
 import socket
 import subprocess
@@ -9,8 +17,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from todo_service.config import ROOT
 
@@ -76,6 +86,23 @@ class Service:
         self.stop()
         raise RuntimeError(f"the service did not become ready:\n{self.log}")
 
+    def workers(self) -> set[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return {int(pid) for pid in children.read_text().split()}
+
+    def kill_worker(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+
+    def reload(self) -> None:
+        self.process.send_signal(signal.SIGHUP)
+
+    def restart_with(self, **environment: str) -> None:
+        """Have these variables in the environment; nothing happens where they are there already."""
+        if self.environment | environment != self.environment:
+            self.stop()
+            self.environment |= environment
+            self.start()
+
     def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
         """End the service; its exit code."""
         if self.process.poll() is None:
@@ -89,3 +116,97 @@ class Service:
         # At once: what SIGTERM does has tests of its own, and takes its time.
         self.stop(signal.SIGQUIT)
         self._log.unlink()
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class NotSentError(Exception):
+    """No connection could be made: the service knows nothing of the request."""
+
+
+class UnansweredError(Exception):
+    """The connection was lost before the answer was there, all of it. `kept`: it had answered a request before."""
+
+    def __init__(self, error: Exception, kept: bool) -> None:
+        super().__init__(repr(error))
+        self.kept = kept
+
+
+class Connection:
+    """A client with a connection that it keeps; one that the service has closed in the meantime it makes anew."""
+
+    def __init__(self, url: str, bearer: str | None = None, timeout: float = 20) -> None:
+        self._http = http.client.HTTPConnection(url.removeprefix("http://"), timeout=timeout)
+        self._headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        self._answered = False
+
+    @property
+    def port(self) -> int:
+        """The client's own port, by which the service's end can be found."""
+        port: int = self._http.sock.getsockname()[1]
+        return port
+
+    @property
+    def open(self) -> bool:
+        """Whether the next request will go out on the connection that the last one came in on."""
+        # There is nothing to read between two requests but the end.
+        return bool(self._http.sock) and not select.select([self._http.sock], [], [], 0)[0]
+
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        if not self.open:
+            self._connect()
+        data, type_ = (None, {}) if body is None else (json.dumps(body), {"Content-Type": "application/json"})
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        try:
+            self._http.request(method, path, data, self._headers | type_ | headers)
+            response = self._http.getresponse()
+            answer = Answer(response.status, response.headers, response.read())
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise UnansweredError(error, self._answered) from error
+        self._answered = True
+        return answer
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _connect(self) -> None:
+        self.close()
+        self._answered = False
+        try:
+            self._http.connect()
+        except OSError as error:
+            self.close()
+            raise NotSentError(repr(error)) from error
+
+
+def connections(pid: int) -> set[tuple[int, int]]:
+    """The TCP connections of process `pid` over IPv4: its own port and the other side's."""
+    descriptors = Path(f"/proc/{pid}/fd")
+    targets = (_target(descriptor) for descriptor in descriptors.iterdir())
+    inodes = {found[1] for target in targets if (found := re.fullmatch(r"socket:\[(\d+)\]", target))}
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    established = [row for row in rows if row[3] == "01" and row[9] in inodes]
+    return {(int(row[1].partition(":")[2], 16), int(row[2].partition(":")[2], 16)) for row in established}
+
+
+def _target(descriptor: Path) -> str:
+    try:
+        return os.readlink(descriptor)
+    except FileNotFoundError:  # closed in between
+        return ""

@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg2
@@ -58,7 +59,7 @@ def test_the_purge_reads_little_where_there_is_nothing_to_remove(make_database: 
         ANALYZE"""
     run_sql(url, fill)
     for step in (retention.PURGE_TRASH, retention.DROP_TOMBSTONES, retention.DROP_ANSWERS):
-        [[[explained]]] = run_sql(url, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {step.sql}", step.constants)
+        [[[explained]]] = run_sql(url, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {step.sql}", {})
         plan = explained["Plan"]
         # Each of the tables has hundreds.
         assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 50, plan
@@ -172,6 +173,33 @@ def test_a_write_on_a_dead_connection_says_so_and_can_be_repeated(database_url: 
         assert response.headers["Retry-After"] == "2"
         user.create("two")
         assert user.titles() == ["two", "one"]
+
+
+BATCH = {"operations": [{"op": "create", "task": {"title": title}} for title in ("two", "three")]}
+
+
+def test_a_transaction_whose_client_is_silent_does_not_keep_its_locks(
+    alice: User, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the machine had vanished between two messages: others wait for it no longer than PostgreSQL does."""
+    monkeypatch.setattr(db, "PAUSE", 0.2)
+    alice.create("one")
+    with Wire(database_url) as wire, ThreadPoolExecutor(1) as pool:
+        silent = User(alice.id, create_app(settings_for(wire.dsn(), pool_size=1)).test_client(), alice.token)
+        locked = threading.Event()
+
+        def silence_before_saving(sql: str) -> str:
+            if "jsonb_to_recordset" in sql:
+                wire.delay = 3
+                locked.set()
+            return sql
+
+        wire.rewrite = silence_before_saving
+        answer = pool.submit(silent.post, "/api/tasks/batch", json=BATCH)
+        assert locked.wait(20)
+        alice.create("four")
+        assert_problem(answer.result(), 503, "unavailable")
+    assert alice.titles() == ["four", "one"]
 
 
 def test_an_idle_connection_is_tried_before_it_is_used(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,6 +326,18 @@ def test_an_answer_that_is_held_back_is_not_asked_for_twice(database_url: str, m
         assert "in time" in assert_problem(user.get("/api/tasks"), 503)["detail"]
         wire.delay = 0.0
         assert user.titles() == ["one"]
+
+
+def test_a_database_that_takes_its_time_to_wake_up(database_url: str) -> None:
+    """A serverless one takes seconds to accept a connection: the request waits, and is answered."""
+    with Wire(database_url) as wire, ThreadPoolExecutor(1) as pool:
+        user = user_of(create_app(settings_for(wire.dsn())), "carol")
+        wire.hold()
+        response = pool.submit(user.post, "/api/tasks", json={"title": "one"})
+        time.sleep(6)
+        assert not response.done()
+        wire.release()
+        assert response.result().status_code == 201
 
 
 def test_a_migration_has_no_deadline(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

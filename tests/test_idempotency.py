@@ -15,7 +15,7 @@ from tests.live import Service
 from tests.test_cli import invoke
 from tests.test_conditions import at_once
 from tests.wire import Wire
-from todo_service import create_app, retention
+from todo_service import create_app, db, retention
 from todo_service.models import ANSWER_HOURS
 
 REPLAYED = "Idempotency-Replayed"
@@ -232,6 +232,16 @@ def test_a_connection_lost_at_the_commit(database_url: str, name: str, instead: 
         assert (REPLAYED in retried.headers) is done
         assert len(user.titles()) == count
         assert post(user, body, path=path).data == retried.data
+
+
+def test_a_file_may_take_long_to_read(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than a transaction may otherwise wait for its next message."""
+    monkeypatch.setattr(db, "PAUSE", 0.2)
+    todos = "".join(f"BEGIN:VTODO\r\nUID:{n}\r\nSUMMARY:Buy milk {n}\r\nEND:VTODO\r\n" for n in range(8_000))
+    headers = {"Content-Type": "text/calendar", "Idempotency-Key": "key-1"}
+    body = f"BEGIN:VCALENDAR\r\n{todos}END:VCALENDAR\r\n"
+    response = alice.post("/api/tasks/import", data=body, headers=headers)
+    assert response.status_code == 200, response.text
 
 
 def test_an_answer_that_cannot_be_kept_undoes_the_change(database_url: str) -> None:

@@ -9,7 +9,6 @@ import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -133,7 +132,7 @@ def test_workers_are_counted_together(database_url: str) -> None:
             assert value(page, "todo_request_seconds_count", route="/api/tasks") == 60
             assert value(page, "todo_database_connections_in_use") == 0
         # The counts of a worker that is gone stay, its connections don't.
-        for worker in workers(service):
+        for worker in service.workers():
             os.kill(worker, signal.SIGKILL)
         time.sleep(1)
         service.wait_until_ready()
@@ -148,11 +147,6 @@ def connections_max(service: Service, expected: int) -> str:
         assert time.monotonic() < deadline, page
         time.sleep(0.1)
     return page
-
-
-def workers(service: Service) -> list[int]:
-    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
-    return [int(pid) for pid in children.read_text().split()]
 
 
 def fetch(url: str, bearer: str) -> str:

@@ -175,6 +175,19 @@ def test_hold_and_release(wire: Wire) -> None:
     assert results == [[(1,)]]
 
 
+def test_held_replies_are_those_of_queries_that_were_done(wire: Wire, server: Server) -> None:
+    connection = connect(wire.dsn())
+    wire.hold_replies()
+    thread, results = in_background(lambda: fetch(connection, "CREATE TABLE done_unseen ()"))
+    deadline = time.monotonic() + 10
+    while query(server.dsn, "SELECT to_regclass('done_unseen')") == [(None,)]:
+        assert time.monotonic() < deadline
+    assert thread.is_alive()
+    wire.release()
+    thread.join(10)
+    assert results == [None]
+
+
 def test_delay_counts_for_each_query(wire: Wire) -> None:
     connection = connect(wire.dsn())
     wire.delay = 0.2

@@ -54,8 +54,9 @@ class Wire:
         self.delay = delay
         self._target = parse_dsn(dsn)
         self._connections: set[asyncio.Task[Any]] = set()
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._requesting, self._replying = asyncio.Event(), asyncio.Event()
+        self._requesting.set()
+        self._replying.set()
         # One event loop in one thread: unlike a pair of threads, it may read and write one TLS connection at a time.
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="wire", daemon=True)
@@ -83,11 +84,15 @@ class Wire:
 
     def hold(self) -> None:
         """Pass nothing on, in either direction, until `release`; connections stay open and can still be made."""
-        self._do(self._flow(False))
+        self._do(self._flow(requests=False, replies=False))
+
+    def hold_replies(self) -> None:
+        """Pass requests on, but nothing that comes back."""
+        self._do(self._flow(requests=True, replies=False))
 
     def release(self) -> None:
         """Pass on what was held back, and go on."""
-        self._do(self._flow(True))
+        self._do(self._flow(requests=True, replies=True))
 
     def cut(self) -> None:
         """Reset all connections, to both sides; new ones can be made."""
@@ -105,11 +110,12 @@ class Wire:
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
 
-    async def _flow(self, flowing: bool) -> None:
-        if flowing:
-            self._flowing.set()
-        else:
-            self._flowing.clear()
+    async def _flow(self, requests: bool, replies: bool) -> None:
+        for event, flowing in ((self._requesting, requests), (self._replying, replies)):
+            if flowing:
+                event.set()
+            else:
+                event.clear()
 
     async def _cut(self) -> None:
         connections = list(self._connections)
@@ -154,7 +160,7 @@ class Wire:
             packet = length + await client_in.readexactly(_size(length))
             if packet not in (SSL_REQUEST, GSS_REQUEST):
                 return packet
-            await self._pass(client_out, b"N")
+            await self._reply(client_out, b"N")
 
     async def _connect(self, writers: list[StreamWriter]) -> tuple[StreamReader, StreamWriter]:
         host = self._target.get("hostaddr") or self._target["host"]
@@ -193,19 +199,24 @@ class Wire:
             if kind == b"R" and body.startswith(AUTHENTICATION_SASL):
                 # Over TLS the server also offers to bind the password to the channel, which is not the client's.
                 body = body.replace(b"SCRAM-SHA-256-PLUS\0", b"")
-            await self._pass(client_out, _framed(kind, body))
+            await self._reply(client_out, _framed(kind, body))
         while chunk := await server_in.read(CHUNK):
-            await self._pass(client_out, chunk)
+            await self._reply(client_out, chunk)
         raise EOFError
 
     async def _request(self, server_out: StreamWriter, data: bytes) -> None:
         await asyncio.sleep(self.delay)
-        await self._pass(server_out, data)
+        await self._requesting.wait()
+        await _pass(server_out, data)
 
-    async def _pass(self, writer: StreamWriter, data: bytes) -> None:
-        await self._flowing.wait()
-        writer.write(data)
-        await writer.drain()
+    async def _reply(self, client_out: StreamWriter, data: bytes) -> None:
+        await self._replying.wait()
+        await _pass(client_out, data)
+
+
+async def _pass(writer: StreamWriter, data: bytes) -> None:
+    writer.write(data)
+    await writer.drain()
 
 
 async def _message(reader: StreamReader) -> tuple[bytes, bytes]:
@@ -230,6 +241,8 @@ def _unverified_tls() -> ssl.SSLContext:
 
 
 def _reset(writer: StreamWriter) -> None:
-    # With no time to linger, closing sends RST rather than FIN, as a crashed machine or a firewall would.
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    # With no time to linger, closing sends RST rather than FIN, as a crashed machine or a firewall would. There may be
+    # no socket any more where the other side was first.
+    if (connected := writer.get_extra_info("socket")) and connected.fileno() != -1:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

@@ -42,6 +42,9 @@ Row = tuple[Any, ...]
 # Deadlines in seconds; each lies inside the next: a lock, a statement, its answer (or a free connection). A serverless
 # database may need several seconds to wake up, so connecting takes longer.
 LOCK, STATEMENT, ANSWER, CHECKOUT, CONNECT = 2, 3, 4, 4, 10
+# How long PostgreSQL keeps a transaction, and its locks, that has no next message: a machine can vanish without a word,
+# and its connection would live on for hours.
+PAUSE = 10
 # A connection that lay idle this long may have been closed by the other side: it is tried before it is used.
 IDLE = 30
 
@@ -178,7 +181,8 @@ class _Transaction:
 
     def run(self, sql: str, values: dict[str, Any]) -> list[Row]:
         begin, self._begun = "" if self._begun else "BEGIN; ", True
-        return _execute(self._connection, begin + sql, values)
+        pause = f"SET LOCAL idle_in_transaction_session_timeout = {int(PAUSE * 1000)}; "
+        return _execute(self._connection, begin + pause + sql, values)
 
     def end(self, how: str) -> None:
         if self._begun:

@@ -22,7 +22,7 @@ def live() -> Response:
 
 @blueprint.get("/ready")
 def ready() -> Response:
-    """The database answers too, and the worker isn't about to stop; otherwise 503, and no traffic should come here."""
+    """The database answers too, and the service isn't about to stop; otherwise 503, and no traffic should come here."""
     if request.environ.get(STOPPING):
         raise Unavailable("The service is stopping.")
     database().unscoped(PING)

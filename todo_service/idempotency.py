@@ -28,11 +28,14 @@ KEPT_HEADERS = ("Content-Type", "ETag", "Location")
 
 KEY = bindparam("key", type_=Text)
 FRESH = answers.c.created_at > func.now() - literal_column(f"interval '{ANSWER_HOURS} hours'")
+# With the key claimed, a file may be read before the next message comes: longer than `db.PAUSE`.
+PAUSE = func.set_config("idle_in_transaction_session_timeout", "300s", true())
 # Two statements: the second sees the database as it is when the lock is held, with what its last holder did.
 LOCK = select(
     func.set_config(
         "app.locked", cast(func.pg_try_advisory_xact_lock(bindparam("lock", type_=BigInteger)), Text), true()
-    )
+    ),
+    PAUSE,
 )
 FIND = select(
     cast(func.current_setting("app.locked"), Boolean),

@@ -10,6 +10,7 @@ What is the matter with a single connection is left to `connections.py`, what HT
 """
 
 import logging
+import mmap
 import os
 import select
 import threading
@@ -42,6 +43,9 @@ GONE, QUEUED = 0, -1
 
 class Worker(base.Worker):
     """gunicorn's worker_class, with its settings threads, worker_connections, keepalive, max_requests."""
+
+    # A byte of the master's (gunicorn.conf.py): whether the service stops, and doesn't just replace this worker.
+    stopping: bytes | mmap.mmap = bytes(1)
 
     @classmethod
     def check_config(cls, config: Any, _log: Any) -> None:
@@ -188,7 +192,7 @@ class Worker(base.Worker):
             response, environ = wsgi.create(
                 request, cast(Any, connection), connection.client, connection.server, self.cfg
             )
-            environ.update({"wsgi.multithread": True, STOPPING: not self.alive})
+            environ.update({"wsgi.multithread": True, STOPPING: self.stopping[0] == 1})
             # It would want a real socket.
             del environ["wsgi.file_wrapper"]
             self.count()

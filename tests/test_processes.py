@@ -1,0 +1,185 @@
+"""Processes that are stopped, killed and replaced: what was accepted is answered, and nobody else notices."""
+
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import combinations
+
+import pytest
+
+from tests.conftest import SECRET, run_sql, token
+from tests.live import Connection, Service, UnansweredError, connections
+from tests.wire import Wire
+from todo_service.errors import PROBLEM_JSON
+
+SECONDS = 20
+# The longest of them lie idle for longer than a worker that stops keeps a connection open.
+PAUSES = (0, 0, 0, 0.02, 0.1, 0.3, 1, 2.2)
+
+
+@pytest.fixture(scope="module")
+def wire(database_url: str) -> Iterator[Wire]:
+    """The way to the database, on which whatever has to do with a `slow` task takes almost as long as it may."""
+    with Wire(database_url, rewrite=lambda sql: f"SELECT pg_sleep(2); {sql}" if "slow" in sql else sql) as wire:
+        yield wire
+
+
+@pytest.fixture(scope="module")
+def service(wire: Wire) -> Iterator[Service]:
+    with serve(wire) as service:
+        yield service
+
+
+def serve(wire: Wire, **environment: str) -> Service:
+    return Service(wire.dsn(), SECRET, None, RATELIMIT_DEFAULT="100000/minute", **environment)
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def slow_requests(wire: Wire) -> int:
+    return sum("slow" in sql for sql in wire.queries)
+
+
+def somebody() -> tuple[str, str]:
+    """Somebody's id, and a token for it."""
+    user = f"carol-{secrets.token_hex(6)}"
+    return user, token(user)
+
+
+@pytest.fixture
+def closing() -> Iterator[ExitStack]:
+    """For connections: closes them at the end."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def connect_to_each(closing: ExitStack, service: Service, bearer: str, count: int) -> dict[int, list[Connection]]:
+    """`count` connections to each worker, by its process id: which of them accepts one is up to the kernel."""
+    found: dict[int, list[Connection]] = {worker: [] for worker in service.workers()}
+    deadline = time.monotonic() + SECONDS
+    while any(len(mine) < count for mine in found.values()):
+        assert time.monotonic() < deadline, found
+        connection = closing.enter_context(Connection(service.url, bearer))
+        connection.request("GET", "/health/live")
+        [worker] = [worker for worker in found if (service.port, connection.port) in connections(worker)]
+        found[worker].append(connection)
+    return {worker: mine[:count] for worker, mine in found.items()}
+
+
+def test_a_stop_answers_what_is_under_way_and_readiness_fails_first(wire: Wire, database_url: str) -> None:
+    user, bearer = somebody()
+    with (
+        serve(wire) as service,
+        ThreadPoolExecutor(1) as pool,
+        Connection(service.url) as probe,
+        Connection(service.url, bearer) as client,
+    ):
+        assert probe.request("GET", "/health/ready").status == 200
+        wire.reset()
+        slow = pool.submit(client.request, "POST", "/api/tasks", {"title": "slow"})
+        wait_for(lambda: slow_requests(wire) == 1, "the request did not reach the database")
+        service.process.send_signal(signal.SIGTERM)
+        while (ready := probe.request("GET", "/health/ready")).status == 200:
+            assert ready.headers["Connection"] != "close", "the service stops, and says that it is ready"
+        assert (ready.status, ready.headers["Content-Type"]) == (503, PROBLEM_JSON)
+        assert "stopping" in ready.json["detail"]
+        assert ready.headers["Retry-After"]
+        assert not slow.done()
+        assert slow.result(SECONDS).status == 201
+        assert service.process.wait(SECONDS) == 0
+        assert "SIGKILL" not in service.log
+    assert run_sql(database_url, "SELECT title FROM tasks WHERE user_id = %(user)s", {"user": user}) == [("slow",)]
+
+
+def test_a_killed_worker_takes_only_its_own_requests_along(wire: Wire, service: Service, closing: ExitStack) -> None:
+    user, bearer = somebody()
+    killed, other = connect_to_each(closing, service, bearer, 2).items()
+    wire.reset()
+    with ThreadPoolExecutor(4) as pool:
+        lost, kept = (
+            [pool.submit(connection.request, "POST", "/api/tasks", {"title": "slow"}) for connection in mine]
+            for _, mine in (killed, other)
+        )
+        wait_for(lambda: slow_requests(wire) == 4, "the requests did not reach the database")
+        service.kill_worker(killed[0])
+        assert [answer.result(SECONDS).status for answer in kept] == [201, 201]
+        for answer in lost:
+            with pytest.raises(UnansweredError):
+                answer.result(SECONDS)
+    wait_for(lambda: len(service.workers() - {killed[0]}) == 2, "no new worker came")
+    assert other[0] in service.workers()
+    for mine in connect_to_each(closing, service, bearer, 1).values():
+        assert mine[0].request("GET", f"/api/{user}/tasks").status == 200
+
+
+def test_each_worker_has_database_connections_of_its_own(wire: Wire, service: Service, closing: ExitStack) -> None:
+    _, bearer = somebody()
+    for mine in connect_to_each(closing, service, bearer, 1).values():
+        assert mine[0].request("GET", "/api/tasks").status == 200
+    to_database = [
+        {own for own, theirs in connections(process) if theirs == wire.port}
+        for process in (service.process.pid, *service.workers())
+    ]
+    assert [bool(ports) for ports in to_database] == [False, True, True]
+    assert all(one.isdisjoint(another) for one, another in combinations(to_database, 2))
+
+
+def test_a_reload_under_load_goes_unnoticed(service: Service) -> None:
+    before = service.workers()
+    with Load(service) as load:
+        service.reload()
+        wait_for(lambda: len(service.workers()) == 2 and not service.workers() & before, "the workers stayed")
+    load.check()
+
+
+def test_workers_that_have_had_enough_requests_are_replaced_unnoticed(wire: Wire) -> None:
+    with serve(wire, GUNICORN_CMD_ARGS="--max-requests 50") as service:
+        seen = service.workers()
+
+        def replaced() -> bool:
+            seen.update(service.workers())
+            return len(seen) >= 4
+
+        with Load(service) as load:
+            wait_for(replaced, "the workers stayed")
+        load.check()
+
+
+class Load:
+    """Clients who keep their connections and repeat nothing, each with its own pause between two requests."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._ending = threading.Event()
+        self._statuses: list[int] = []
+        self._pool = ThreadPoolExecutor(len(PAUSES))
+
+    def __enter__(self) -> "Load":
+        self._clients = [self._pool.submit(self._work, pause) for pause in PAUSES]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._pool.shutdown()
+
+    def check(self) -> None:
+        for client in self._clients:
+            client.result()
+        assert set(self._statuses) == {200, 201}
+        assert len(self._statuses) > 100
+
+    def _work(self, pause: float) -> None:
+        with Connection(self._service.url, somebody()[1]) as connection:
+            while not self._ending.is_set():
+                self._statuses.append(connection.request("POST", "/api/tasks", {"title": "quick"}).status)
+                self._statuses.append(connection.request("GET", "/api/tasks?limit=5").status)
+                self._ending.wait(pause)
