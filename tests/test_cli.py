@@ -69,6 +69,24 @@ def test_purge_removes_old_trash_and_old_tombstones(app: Flask, alice: User, bob
     assert horizon == max(version for _, version in buried)
 
 
+def test_purge_of_very_much_of_one_user_takes_several_steps(app: Flask, alice: User, database_url: str) -> None:
+    """However much that is, no step runs into the deadline of a statement."""
+    invoke(app, "purge")
+    count = retention.TASKS_A_STEP + 7
+    alice.create("stays")
+    fill = """
+        INSERT INTO tasks (user_id, id, title, title_key, position, version, deleted_at)
+        SELECT %(user)s, gen_random_uuid(), 'x', 'x', n, 1, '2000-01-01Z' FROM generate_series(1, %(count)s) AS n
+    """
+    run_sql(database_url, fill, {"user": alice.id, "count": count})
+    with app.app_context():
+        steps: list[int] = []
+        assert retention.purge(app.extensions["database"], steps.append).tasks == count
+    assert steps == [retention.TASKS_A_STEP, 7]
+    assert alice.titles() == ["stays"]
+    assert alice.titles("?deleted=true") == []
+
+
 def test_purge_twice_at_once_removes_each_task_once(app: Flask, database_url: str) -> None:
     users = [user_of(app, "carol") for _ in range(20)]
     for user in users:

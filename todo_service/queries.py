@@ -83,7 +83,7 @@ def list_tasks(
     One primary-key read when the owner's revision is still `known`. `total` is None unless the listing counts.
     """
     behind = after.key is not None if isinstance(after, Place) else None
-    query = _list_query(listing, behind, _looks_at_many(listing) or (behind is None and after != 0))
+    query = _list_query(listing, behind, _looks_at_many(listing, after))
     place = {"key": after.key, "id": after.id, "offset": 0} if isinstance(after, Place) else {"offset": after}
     rows = database().read(owner, query, limit=limit + 1, known=known, **place, **values)
     revision, total = rows[0][:2]
@@ -94,9 +94,11 @@ def list_tasks(
     return Page(revision, total, found[:limit], last)
 
 
-def _looks_at_many(listing: Listing) -> bool:
+def _looks_at_many(listing: Listing, after: Place | int) -> bool:
     """Whether PostgreSQL is likely to look at many more tasks than it gives, all by what tasks_by_creation holds."""
-    return not listing.deleted and (listing.sort != "created_at" or not DUE_FILTERS.isdisjoint(listing.filters))
+    passed_over = isinstance(after, int) and after > 0
+    sifted = listing.sort != "created_at" or not DUE_FILTERS.isdisjoint(listing.filters)
+    return not listing.deleted and (passed_over or sifted)
 
 
 @lru_cache(maxsize=512)
