@@ -20,7 +20,7 @@ import click
 import psycopg2
 
 from benchmarks import population, server
-from benchmarks.operations import Operation, Subject, all_operations
+from benchmarks.operations import Operation, Subject, TooSlowError, all_operations
 from benchmarks.population import Group, Shape, user_id
 from benchmarks.results import Result, as_json, summary, table
 from benchmarks.statements import Cost, Recorder, cost
@@ -29,6 +29,7 @@ from todo_service import create_app
 
 # Ordinary users are many, each asked once a round; there is one of the others.
 ORDINARY = 10
+TRIES = 5
 
 
 def shapes(tasks: int, users: int = 0, small: int = 0) -> tuple[Shape, Shape]:
@@ -63,8 +64,23 @@ class Target:
         stranger = user_id("ordinary", ORDINARY + 1)
         return [Subject(self.app, user_id(group, number), stranger) for number in range(1, users + 1)]
 
+    def warm_up(self, users: list[Subject]) -> None:
+        """Read all that the users have, however long that takes."""
+        for user in users:
+            sql = "SELECT count(description), count(title_key) FROM tasks WHERE user_id = %s"
+            self.cursor.execute(sql, (user.id,))
+        self.cursor.connection.rollback()
+
     def once(self, operation: Operation, user: Subject) -> tuple[float, Cost]:
         """Do it once: the milliseconds of the whole, and what PostgreSQL says of the statements when they run again."""
+        for _ in range(TRIES):
+            try:
+                return self._once(operation, user)
+            except TooSlowError as error:
+                click.echo(f"{operation.name}: {error}", err=True)
+        raise RuntimeError(f"{operation.name} is too slow")
+
+    def _once(self, operation: Operation, user: Subject) -> tuple[float, Cost]:
         run = operation.prepare(user)
         self.recorder.sent.clear()
         began = time.perf_counter()
@@ -97,6 +113,8 @@ def run(url: str, both: tuple[Shape, Shape], rounds: int, only: str, made: ExitS
             "busy": (targets["large"], targets["large"].subjects("busy", 1)),
             "heavy": (targets["large"], targets["large"].subjects("heavy", 1)),
         }
+        for target, users in subjects.values():
+            target.warm_up(users)
         wanted = [operation for operation in all_operations() if only in operation.name]
         with click.progressbar(wanted, label="measuring", item_show_func=lambda one: one and one.name) as todo:
             results = [measured(operation, rounds, subjects) for operation in todo]
@@ -136,10 +154,8 @@ def main(
     """Measure how the service's time grows with the number of tasks."""
     with ExitStack() as stack:
         url = url or stack.enter_context(server.bundled(data))
-        made = stack.enter_context(ExitStack())
+        made = ExitStack() if data else stack.enter_context(ExitStack())
         results = run(url, shapes(tasks, users, small), rounds, only, made)
-        if data:
-            made.pop_all()
     if file:
         file.write_text(json.dumps(results, indent=1) + os.linesep)
     if svg:

@@ -25,6 +25,8 @@ SYLLABLES = ("ba", "cor", "del", "fi", "gran", "hu", "jo", "kel", "lum", "mar", 
 # In the titles of one task in a hundred, and of none.
 RARE, ABSENT = "zebra", "xylophone"
 CHUNK_PAGES = 2000
+# For one statement, as the connection may be shared.
+MEMORY = "SET LOCAL work_mem = '512MB'; SET LOCAL maintenance_work_mem = '1GB'; "
 
 
 class Group(NamedTuple):
@@ -116,9 +118,8 @@ def populate(url: str, shape: Shape, label: str) -> None:
     cli.upgrade(url)
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
-        cursor.execute("SET work_mem = '512MB'; SET maintenance_work_mem = '1GB'")
         put_words(cursor)
-        execute_values(cursor, HISTORY, shape.groups, page_size=len(shape.groups))
+        execute_values(cursor, MEMORY + HISTORY, shape.groups, page_size=len(shape.groups))
         with without_indexes(cursor, ("tasks", "tombstones")):
             cursor.execute(OWNERS)
             cursor.execute(TOMBSTONES)
@@ -148,7 +149,7 @@ def without_indexes(cursor: psycopg2.extensions.cursor, tables: tuple[str, ...])
     yield
     with click.progressbar([*statements, *(definition for _, definition in plain)], label="indexes") as todo:
         for statement in todo:
-            cursor.execute(statement)
+            cursor.execute(MEMORY + statement)
 
 
 def fetch(cursor: psycopg2.extensions.cursor, sql: str, values: Any = None) -> list[tuple[Any, ...]]:

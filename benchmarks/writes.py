@@ -139,14 +139,12 @@ def main(tasks: int, rounds: int, only: str, url: str | None, data: Path | None,
     """Measure what each index costs and gains."""
     with ExitStack() as stack:
         url = url or stack.enter_context(server.bundled(data))
-        made = stack.enter_context(ExitStack())
+        made = ExitStack() if data else stack.enter_context(ExitStack())
         _, large = shapes(tasks)
         with closing(Target(database(url, "large", large, made))) as target:
             names = [name for name in CANDIDATES if only in name]
             with click.progressbar(names, label="indexes", item_show_func=lambda name: name) as todo:
                 results = {name: try_candidate(target, name, rounds) for name in todo}
-        if data:
-            made.pop_all()
     click.echo(table(results))
     if file:
         file.write_text(json.dumps(results, indent=1) + os.linesep)

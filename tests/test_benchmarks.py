@@ -42,7 +42,7 @@ def test_writes(database_server: str, tmp_path: Path) -> None:
     results = run("writes", tmp_path, f"--server={database_server}", "--only=title")
     assert set(results) == {"by title"}
     for change in ("create", "update", "complete"):
-        assert all(milliseconds > 0 for milliseconds in results["by title"][change])
-        without, with_index = results["by title"][f"{change}, bytes"]
-        assert 0 < without < with_index
+        for figure in (change, f"{change}, bytes"):
+            without, with_index = results["by title"][figure]
+            assert min(without, with_index) > 0
     assert databases(database_server) == before
