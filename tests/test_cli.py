@@ -8,6 +8,7 @@ from flask import Flask
 
 from tests.conftest import SECRET, User, run_sql, settings_for, user_of
 from todo_service import create_app, retention
+from todo_service.db import Database
 
 
 def invoke(app: Flask, *arguments: str) -> str:
@@ -67,6 +68,24 @@ def test_purge_removes_old_trash_and_old_tombstones(app: Flask, alice: User, bob
     assert "2 tombstones" in invoke(app, "purge")
     [(horizon,)] = run_sql(database_url, "SELECT horizon FROM owners WHERE user_id = %(user)s", {"user": alice.id})
     assert horizon == max(version for _, version in buried)
+
+
+def test_purge_of_very_much_of_one_user_takes_several_steps(app: Flask, alice: User, database_url: str) -> None:
+    """However much that is, no step runs into the deadline of a statement."""
+    invoke(app, "purge")
+    count = retention.TASKS_A_STEP + 7
+    alice.create("stays")
+    fill = """
+        INSERT INTO tasks (user_id, id, title, title_key, position, version, deleted_at)
+        SELECT %(user)s, gen_random_uuid(), 'x', 'x', n, 1, '2000-01-01Z' FROM generate_series(1, %(count)s) AS n
+    """
+    run_sql(database_url, fill, {"user": alice.id, "count": count})
+    with app.app_context():
+        db: Database = app.extensions["database"]
+        assert db.unscoped(retention.PURGE_TRASH) == [(retention.TASKS_A_STEP,)]
+        assert retention.purge(db).tasks == 7
+    assert alice.titles() == ["stays"]
+    assert alice.titles("?deleted=true") == []
 
 
 def test_purge_twice_at_once_removes_each_task_once(app: Flask, database_url: str) -> None:

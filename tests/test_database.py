@@ -1,6 +1,7 @@
 """The schema and the way to it: migrations, two at once; connections that die; a database that can't be reached."""
 
 import json
+import random
 import re
 import threading
 import time
@@ -12,15 +13,17 @@ import psycopg2
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from flask import Flask
 from sqlalchemy import create_engine
 
-from tests.conftest import User, again, assert_problem, run_sql, settings_for, user_of
+from tests.conftest import User, again, assert_problem, run_sql, settings_for, token, user_of
 from tests.live import free_port
 from tests.test_conditions import at_once
 from tests.test_idempotency import KILL
 from tests.wire import Wire
 from todo_service import cli, create_app, db, deadlines, retention
-from todo_service.models import metadata
+from todo_service.auth import MAX_SUBJECT
+from todo_service.models import CARRIED, MAX_TITLE, metadata
 
 
 def test_migrations_make_what_the_models_say(database_url: str) -> None:
@@ -29,6 +32,37 @@ def test_migrations_make_what_the_models_say(database_url: str) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
     engine.dispose()
+
+
+def test_the_index_in_the_default_order_carries_what_lists_are_sorted_by_and_counted(database_url: str) -> None:
+    """The comparison of the models with the migrations doesn't look at it."""
+    carried = run_sql(
+        database_url,
+        """SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indexrelid
+           WHERE i.indexrelid = 'tasks_by_creation'::regclass AND a.attnum > i.indnkeyatts ORDER BY a.attnum""",
+    )
+    assert [name for (name,) in carried] == CARRIED
+
+
+@pytest.mark.parametrize(
+    "longest",
+    [
+        [
+            *"\U0001d15f\U0001d160\U0001d161\U0001d162\U0001d163\U0001d164\U0001d1bb\U0001d1bc\U0001d1bd\U0001d1be\U0001d1bf"
+        ],
+        [chr(code) for code in range(0x1F80, 0x1FB0)],
+        [chr(code) for code in range(0x20000, 0x2A6D0)],
+    ],
+    ids=["twelve bytes when folded", "many that grow", "four bytes that nothing compresses"],
+)
+def test_an_entry_of_the_widest_index_has_room_for_the_longest_values(app: Flask, longest: list[str]) -> None:
+    """An entry has 2704 bytes at most, compressed."""
+    draw = random.Random(longest[0])
+    title = "".join(draw.choices(longest, k=MAX_TITLE))
+    name = "".join(chr(draw.randrange(0x20000, 0x2A6D0)) for _ in range(MAX_SUBJECT))
+    user = User(name, app.test_client(), token(name))
+    assert user.create(title, due_date="2026-01-01")["title"] == title
+    assert user.titles("?sort=title") == [title]
 
 
 def test_user_id_leads_every_index_but_three(database_url: str) -> None:

@@ -8,7 +8,21 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, DateTime, Label, Text, Uuid, bindparam, func, null, select, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Label,
+    Select,
+    Text,
+    Uuid,
+    any_,
+    bindparam,
+    func,
+    null,
+    select,
+    true,
+)
 
 from .db import Query, Row, database
 from .errors import Forbidden, NotFound, PreconditionFailed, Problem
@@ -21,6 +35,7 @@ MINE = tasks.c.user_id == OWNER
 THIS = tasks.c.id == bindparam("id", type_=Uuid(as_uuid=False))
 LIVE = tasks.c.deleted_at.is_(None)
 TRASHED = tasks.c.deleted_at.is_not(None)
+DUE_FILTERS = frozenset({"due_before", "due_after", "overdue", "not_overdue"})
 
 
 def utc(column: ColumnElement[datetime]) -> Label[datetime]:
@@ -67,7 +82,8 @@ def list_tasks(
 
     One primary-key read when the owner's revision is still `known`. `total` is None unless the listing counts.
     """
-    query = _list_query(listing, after.key is not None if isinstance(after, Place) else None)
+    behind = after.key is not None if isinstance(after, Place) else None
+    query = _list_query(listing, behind, _looks_at_many(listing, after))
     place = {"key": after.key, "id": after.id, "offset": 0} if isinstance(after, Place) else {"offset": after}
     rows = database().read(owner, query, limit=limit + 1, known=known, **place, **values)
     revision, total = rows[0][:2]
@@ -78,11 +94,20 @@ def list_tasks(
     return Page(revision, total, found[:limit], last)
 
 
+def _looks_at_many(listing: Listing, after: Place | int) -> bool:
+    """Whether PostgreSQL is likely to look at many more tasks than it gives, all by what tasks_by_creation holds."""
+    passed_over = isinstance(after, int) and after > 0
+    sifted = listing.sort != "created_at" or not DUE_FILTERS.isdisjoint(listing.filters)
+    return not listing.deleted and (passed_over or sifted)
+
+
 @lru_cache(maxsize=512)
-def _list_query(listing: Listing, after_key: bool | None) -> Query:
+def _list_query(listing: Listing, after_key: bool | None, index_first: bool) -> Query:
     """Revision, total and page in one statement, so that all are of one moment: revision, total, *TASK, sort key.
 
-    `after_key`: None from the start, True behind a row with a key, False behind one without.
+    `after_key`: None from the start, True behind a row with a key, False behind one without. `index_first`: find the
+    page's ids on their own, which takes no more than the index, and read only these tasks; a user's tasks lie far
+    apart, so each one read may be a page of the disk.
     """
     revision = select(owners.c.revision).where(owners.c.user_id == OWNER).scalar_subquery()
     owner = select(func.coalesce(revision, 0).label("revision")).subquery("owner")
@@ -94,10 +119,19 @@ def _list_query(listing: Listing, after_key: bool | None) -> Query:
     if after_key is not None:
         conditions.append(listing.behind(after_key))
     # Refers to nothing of the tasks, so PostgreSQL checks it once and doesn't look at them when it fails.
-    conditions.append(owner.c.revision.is_distinct_from(bindparam("known", type_=BigInteger)))
-    page = select(*TASK, key.label("sort_key")).where(*conditions).order_by(*listing.order())
-    lateral = page.limit(bindparam("limit")).offset(bindparam("offset")).lateral("page")
+    unknown = owner.c.revision.is_distinct_from(bindparam("known", type_=BigInteger))
+    columns = (*TASK, key.label("sort_key"))
+    if index_first:
+        ids = _cut(select(tasks.c.id).where(*conditions).order_by(*listing.order())).correlate(None)
+        page = select(*columns).where(MINE, tasks.c.id == any_(func.array(ids.scalar_subquery())), unknown)
+        lateral = page.order_by(*listing.order()).lateral("page")
+    else:
+        lateral = _cut(select(*columns).where(*conditions, unknown).order_by(*listing.order())).lateral("page")
     return Query(select(owner.c.revision, total, *lateral.c).select_from(owner.outerjoin(lateral, true())))
+
+
+def _cut(page: Select[Any]) -> Select[Any]:
+    return page.limit(bindparam("limit")).offset(bindparam("offset"))
 
 
 GET = Query(select(*TASK).where(MINE, THIS, LIVE))

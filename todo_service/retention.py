@@ -19,6 +19,7 @@ TRASH_DAYS = 30
 # A client that synced less than this long ago learns of every deletion; an older one has to start over.
 TOMBSTONE_DAYS = 90
 OWNERS_A_STEP = 100
+TASKS_A_STEP = 5000
 ANSWERS_A_STEP = 1000
 
 
@@ -35,16 +36,20 @@ def _free(due: Select[tuple[str]]) -> CTE:
 def _purge_trash() -> Query:
     old = _older(tasks.c.deleted_at, f"{TRASH_DAYS} days")
     free = _free(select(tasks.c.user_id).where(old))
+    # One user may have a hundred thousand of them, more than can be removed within a statement's deadline.
+    some = select(tasks.c.user_id, tasks.c.id).where(tasks.c.user_id == free.c.user_id, old).limit(TASKS_A_STEP)
+    some_tasks = some.cte("some")
     bump = (
         update(owners)
-        .where(owners.c.user_id == free.c.user_id)
+        .where(owners.c.user_id.in_(select(some_tasks.c.user_id)))
         .values(revision=owners.c.revision + 1)
         .returning(owners.c.user_id, owners.c.revision)
         .cte("bump")
     )
     gone = (
         delete(tasks)
-        .where(tasks.c.user_id == bump.c.user_id, old)
+        .where(tasks.c.user_id == bump.c.user_id, tasks.c.user_id == some_tasks.c.user_id)
+        .where(tasks.c.id == some_tasks.c.id, old)
         .returning(tasks.c.user_id, tasks.c.id, bump.c.revision)
         .cte("gone")
     )

@@ -49,28 +49,42 @@ class Stats(ma.Schema):
     )
 
 
-# Days are told apart by when each begins in the user's time zone, so PostgreSQL needs to know no time zones.
+# Days are told apart by when each begins in the user's time zone, so PostgreSQL needs to know no time zones. Tasks that
+# count alike are put together first: all but the tags from an index alone, and each set of tags is taken apart once.
 COUNTS = Query(
     text("""
-        WITH mine AS (SELECT * FROM tasks WHERE tasks.user_id = :owner AND deleted_at IS NULL)
-        SELECT count(*),
-               count(*) FILTER (WHERE completed),
-               count(*) FILTER (WHERE NOT completed AND (due_at < :now OR due_on < :today)),
-               count(*) FILTER (
-                   WHERE NOT completed AND (due_at >= :midnight AND due_at < :next_midnight OR due_on = :today)
-               ),
-               count(*) FILTER (WHERE priority = 1),
-               count(*) FILTER (WHERE priority = 2),
-               count(*) FILTER (WHERE priority = 3),
+        WITH kinds AS (
+            SELECT completed, priority,
+                   coalesce(NOT completed AND (due_at < :now OR due_on < :today), false) AS overdue,
+                   coalesce(
+                       NOT completed AND (due_at >= :midnight AND due_at < :next_midnight OR due_on = :today), false
+                   ) AS due_today,
+                   CASE WHEN completed_at >= :since THEN
+                       width_bucket(completed_at, CAST(:midnights AS timestamptz[]))
+                   END AS day,
+                   count(*) AS number
+            FROM tasks WHERE tasks.user_id = :owner AND deleted_at IS NULL
+            GROUP BY 1, 2, 3, 4, 5
+        ), tag_sets AS (
+            SELECT tags, tag_keys, count(*) AS number
+            FROM tasks WHERE tasks.user_id = :owner AND deleted_at IS NULL AND tags <> '{}'
+            GROUP BY 1, 2
+        )
+        SELECT sum(number),
+               sum(number) FILTER (WHERE completed),
+               sum(number) FILTER (WHERE overdue),
+               sum(number) FILTER (WHERE due_today),
+               sum(number) FILTER (WHERE priority = 1),
+               sum(number) FILTER (WHERE priority = 2),
+               sum(number) FILTER (WHERE priority = 3),
                (SELECT jsonb_object_agg(tag, number) FROM (
-                   SELECT min(tag COLLATE "C") AS tag, count(*) AS number
-                   FROM mine, unnest(tags, tag_keys) AS t (tag, key) GROUP BY key
+                   SELECT min(tag COLLATE "C") AS tag, sum(number) AS number
+                   FROM tag_sets, unnest(tags, tag_keys) AS t (tag, key) GROUP BY key
                ) AS by_tag),
                (SELECT jsonb_object_agg(day, number) FROM (
-                   SELECT width_bucket(completed_at, CAST(:midnights AS timestamptz[])) AS day, count(*) AS number
-                   FROM mine WHERE completed_at >= :since GROUP BY 1
+                   SELECT day, sum(number) AS number FROM kinds WHERE day IS NOT NULL GROUP BY day
                ) AS by_day)
-        FROM mine
+        FROM kinds
     """)
 )
 
@@ -98,7 +112,9 @@ def stats(owner: str, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
         "since": midnights[0],
     }
     [row] = database().read(owner, COUNTS, now=now, today=today, midnights=midnights, **values)
-    total, completed, overdue, due_today, low, medium, high, tags, per_day = row
+    # Sums are numbers of any size to PostgreSQL, and null where there is nothing to add.
+    total, completed, overdue, due_today, low, medium, high = (int(number or 0) for number in row[:7])
+    tags, per_day = row[7:]
     return {
         "total": total,
         "completed": completed,
