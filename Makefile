@@ -11,6 +11,9 @@ run: .venv/installed .env ## Set everything up and serve on http://localhost:800
 test: .venv/installed ## Run all tests (make test ARGS="-k etag" for some)
 	@$(BIN)/python -m pytest $(ARGS)
 
+fuzz: .venv/installed ## Run the tests with random input for some minutes, with other input each time
+	@FUZZ=1 $(BIN)/python -m pytest tests/test_schemathesis.py tests/test_two_users.py -o faulthandler_timeout=0 $(ARGS)
+
 check: .venv/installed ## Lint, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -40,4 +43,4 @@ clean: ## Remove what make has set up: .venv, and the bundled database with its 
 .env:
 	@umask 077; sed "s|^BETTER_AUTH_SECRET=.*|BETTER_AUTH_SECRET=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))')|" .env.example > .env
 
-.PHONY: help run test check audit lock clean
+.PHONY: help run test fuzz check audit lock clean
