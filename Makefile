@@ -14,6 +14,12 @@ test: .venv/installed ## Run all tests (make test ARGS="-k etag" for some)
 chaos: .venv/installed ## Faults under load: is anything lost? (wants Debian's postgresql and pgbouncer)
 	@$(BIN)/python -m tests.chaos
 
+fuzz: .venv/installed ## Run the tests with random input for some minutes, with other input each time
+	@FUZZ=1 $(BIN)/python -m pytest tests/test_schemathesis.py tests/test_two_users.py -o faulthandler_timeout=0 $(ARGS)
+
+bench: .venv/installed ## Measure how fast it is, and how that grows; draws into benchmarks/ (takes long)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
 check: .venv/installed ## Lint, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -42,4 +48,4 @@ clean: ## Remove what make has set up: .venv, and the bundled database with its 
 .env:
 	@umask 077; sed "s|^BETTER_AUTH_SECRET=.*|BETTER_AUTH_SECRET=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))')|" .env.example > .env
 
-.PHONY: help run test chaos check audit lock clean
+.PHONY: help run test fuzz chaos bench check audit lock clean

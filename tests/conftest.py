@@ -30,6 +30,8 @@ collect_ignore = ["test_chaos.py"] if os.environ.get("TEST_DATABASE_URL") else [
 
 SECRET = secrets.token_urlsafe(32)
 ORIGIN = "http://frontend.test:3000"
+# Set by `make fuzz`: tests with random input take longer, and something new each time.
+FUZZ = "FUZZ" in os.environ
 
 
 def settings_for(database_url: str | None, **changes: Any) -> Settings:

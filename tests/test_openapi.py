@@ -132,6 +132,7 @@ def test_parameters_are_described(operations: dict[str, Any]) -> None:
         assert all(parameter["schema"]["type"] for parameter in parameters.values()), name
         # A parameter's own example would be filled in by Swagger UI, and sent by those who don't remove it.
         assert not any("example" in parameter for parameter in parameters.values()), name
+        assert "tz" not in parameters or parameters["tz"]["schema"]["format"] == "time-zone"
         if "{id}" in name:
             assert parameters["id"]["schema"]["format"] == "uuid"
             assert parameters["id"]["schema"]["examples"]
@@ -386,3 +387,80 @@ def test_fast_way_out_equals_the_schema(changes: dict[str, Any]) -> None:
     task.priority = PRIORITIES[values["priority"] - 1]
     row = tuple(values[column.name] for column in TASK)
     assert answer(task_out(row)).get_data() == orjson.dumps(Task().dump(task), option=JSON_OPTIONS)
+
+
+ID = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
+BODIES: list[tuple[str, dict[str, Any], bool]] = [
+    ("TaskCreate", {"title": "\ta \n"}, True),
+    ("TaskCreate", {"title": " \t\u2003\x1f\x85"}, False),
+    ("TaskCreate", {"title": "a\0"}, False),
+    ("TaskCreate", {"title": "a", "description": " "}, True),
+    ("TaskCreate", {"title": "a", "description": "\0"}, False),
+    ("TaskCreate", {"title": "a", "tags": [" a"]}, True),
+    ("TaskCreate", {"title": "a", "tags": ["a", " "]}, False),
+    ("TaskCreate", {"title": "a", "due_date": "1970-01-01"}, True),
+    ("TaskCreate", {"title": "a", "due_date": "9999-12-31T23:59:59Z"}, True),
+    ("TaskCreate", {"title": "a", "due_date": "1969-12-31"}, False),
+    ("TaskCreate", {"title": "a", "due_date": "0970-12-31T18:00:00Z"}, False),
+    ("Operation", {"op": "create", "task": {"title": "a"}}, True),
+    ("Operation", {"op": "create", "task": {}}, False),
+    ("Operation", {"op": "create"}, False),
+    ("Operation", {"op": "update", "id": ID, "task": {}}, True),
+    ("Operation", {"op": "update", "id": ID}, False),
+    ("Operation", {"op": "update", "task": {}}, False),
+    ("Operation", {"op": "complete", "id": ID, "version": 17}, True),
+    ("Operation", {"op": "complete", "id": ID, "version": 17.0}, True),
+    ("Operation", {"op": "complete", "id": ID, "version": 17.5}, False),
+    ("Operation", {"op": "complete", "id": ID, "version": 1 << 63}, False),
+    ("Operation", {"op": "complete"}, False),
+    ("Operation", {"op": "delete"}, False),
+    ("ImportFile", {"tasks": [], "version": 1}, True),
+    ("ImportFile", {"tasks": [], "version": 2}, False),
+    ("ImportFile", {"tasks": [{"title": "a", "created_at": "2026-12-31T18:00:00Z"}]}, True),
+    ("ImportFile", {"tasks": [{"title": "a", "created_at": "1969-12-31T18:00:00Z"}]}, False),
+]
+
+
+def fits(document: dict[str, Any], schema: dict[str, Any], value: Any) -> bool:
+    validator = OAS31Validator(expanded(document, schema), format_checker=oas31_format_checker)
+    return bool(validator.is_valid(value))
+
+
+@pytest.mark.parametrize(("name", "body", "good"), BODIES, ids=str)
+def test_document_and_service_take_the_same_bodies(
+    alice: User, document: dict[str, Any], name: str, body: dict[str, Any], good: bool
+) -> None:
+    assert fits(document, {"$ref": f"#/components/schemas/{name}"}, body) is good
+    path = {"TaskCreate": "/api/tasks", "Operation": "/api/tasks/batch", "ImportFile": "/api/tasks/import"}[name]
+    response = alice.post(path, json={"operations": [body]} if name == "Operation" else body)
+    assert response.status_code in ((200, 201, 404) if good else (422,))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "good"),
+    [
+        ("due_before", "2026-12-31", True),
+        ("due_after", "2026-12-31T18:00:00+01:00", True),
+        ("due_after", "", False),
+        ("due_before", "tomorrow", False),
+        ("due_before", "1969-12-31", False),
+        ("search", "\0", False),
+        ("Idempotency-Key", "any text, <as> it is", True),
+        ("Idempotency-Key", "é", False),
+        ("Idempotency-Key", "a\tb", False),
+        ("Idempotency-Key", "", False),
+    ],
+)
+def test_document_and_service_take_the_same_parameters(
+    alice: User, document: dict[str, Any], operations: dict[str, Any], name: str, value: str, good: bool
+) -> None:
+    key = name == "Idempotency-Key"
+    operation = operations["post /api/tasks" if key else "get /api/tasks"]
+    [schema] = [parameter["schema"] for parameter in operation["parameters"] if parameter["name"] == name]
+    assert fits(document, schema, value) is good
+    response = (
+        alice.post("/api/tasks", json={"title": "a"}, headers={name: value})
+        if key
+        else alice.get("/api/tasks", query_string={name: value})
+    )
+    assert response.status_code in ((200, 201) if good else (422,))

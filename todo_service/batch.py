@@ -11,7 +11,7 @@ from .auth import bearer
 from .blueprint import Blueprint
 from .errors import Forbidden, Invalid, NotFound, PreconditionFailed
 from .etags import answer
-from .fields import Inner, StrictBoolean, StrictInteger, TaskId
+from .fields import MAX_INTEGER, Inner, StrictBoolean, StrictInteger, TaskId
 from .idempotency import idempotent
 from .models import MAX_BATCH
 from .parameters import TimeZoneQuery
@@ -35,7 +35,12 @@ class Operation(ma.Schema):
         load_default=lambda: False, metadata={"description": "For `delete`: for good.", "example": False}
     )
     version = StrictInteger(
-        metadata={"description": "Only if the task still has this version.", "minimum": 0, "example": 17}
+        metadata={
+            "description": "Only if the task still has this version.",
+            "minimum": 0,
+            "maximum": MAX_INTEGER,
+            "example": 17,
+        }
     )
 
     @ma.validates_schema

@@ -59,7 +59,7 @@ IDEMPOTENT = (
     f"Any new text of up to {MAX_KEY} characters, a UUID for example. A repetition with the same key is done once, and "
     f"answered as the first time, for {ANSWER_HOURS} hours."
 )
-KEY = {"minLength": 1, "maxLength": MAX_KEY, "examples": ["5f1c6d1e-8f0b-4c39-a3a6-0a2e5f4d7b11"]}
+KEY = {"maxLength": MAX_KEY, "pattern": "^[!-~]+( +[!-~]+)*$", "examples": ["5f1c6d1e-8f0b-4c39-a3a6-0a2e5f4d7b11"]}
 PREFER = "`handling=strict` refuses unknown fields and parameters with 422."
 # What an operation may answer because it has this parameter, or is at this address.
 FAILURES = {
@@ -77,6 +77,18 @@ BODIES = {
     "TaskUpdate": {"title": "Buy oat milk", "due_date": "2026-12-31T18:00:00+01:00"},
     "Batch": {"operations": [{"op": "create", "task": {"title": "Buy milk"}}, {"op": "delete", "id": ID}]},
     "ImportTask": {"id": ID, "title": "Buy milk", "completed": True, "completed_at": "2026-11-20T08:00:00Z"},
+}
+# What goes together, in a form that generators of clients pass over.
+RULES = {
+    "Operation": {
+        "if": {"properties": {"op": {"const": "create"}}},
+        "then": {"required": ["task"], "properties": {"task": {"required": ["title"]}}},
+        "else": {
+            "required": ["id"],
+            "if": {"properties": {"op": {"const": "update"}}},
+            "then": {"required": ["task"]},
+        },
+    }
 }
 
 
@@ -131,6 +143,7 @@ def publish(app: Flask, api: Api) -> None:
     for name, schema in document["components"]["schemas"].items():
         # Unknown fields are ignored, and an answer may get new ones.
         schema.pop("additionalProperties", None)
+        schema |= RULES.get(name, {})
         if name in BODIES:
             schema["example"] = BODIES[name]
     app.extensions["openapi"] = orjson.dumps(document)

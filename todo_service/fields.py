@@ -23,7 +23,12 @@ TIMESTAMP = re.compile(
 DATE = re.compile(r"\d{4}-\d\d-\d\d", flags=re.ASCII)
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", flags=re.ASCII | re.IGNORECASE)
 YEARS = range(1970, 10_000)
+# The same for the documentation.
+DAY, MOMENT = (
+    {"type": "string", "format": form, "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-"} for form in ("date", "date-time")
+)
 MAX_POSITION = 1e12
+MAX_INTEGER = (1 << 63) - 1
 
 
 UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
@@ -32,8 +37,9 @@ UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
 class Text(fields.String):
     """A string that PostgreSQL can keep: no NUL, and no half of a surrogate pair, which UTF-8 can't express."""
 
-    def __init__(self, *, strip: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, strip: bool = False, metadata: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        pattern = r"^[^\u0000]*[^\s\u0000\u001c-\u001f\u0085][^\u0000]*$" if strip else r"^[^\u0000]*$"
+        super().__init__(metadata={"pattern": pattern} | (metadata or {}), **kwargs)
         self.strip = strip
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -170,7 +176,10 @@ class StrictInteger(fields.Integer):
     """A JSON integer that fits into the database's."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+        # 17.0 is an integer too (JSON Schema, validation, 6.1.1).
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_INTEGER:
             raise ValidationError("Must be a whole number.")
         return value
 

@@ -7,7 +7,7 @@ import marshmallow as ma
 from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
-from .fields import Due, Priority, QueryFlag, QueryInteger, QueryList, Text, TimeZone
+from .fields import DAY, MOMENT, Due, Priority, QueryFlag, QueryInteger, QueryList, Text, TimeZone
 from .listing import SORT_NAMES, SORTS
 from .models import MAX_TAG, MAX_TAGS, MAX_TITLE
 from .search import MAX_WORDS, words
@@ -21,6 +21,7 @@ LIST_ALIASES = {
     "sortOrder": "order",
     "filter_status": "status",
 }
+DUE_TYPE = {"type": "string", "anyOf": [DAY, MOMENT]}
 
 
 def few_words(search: str) -> None:
@@ -34,6 +35,7 @@ def time_zone() -> TimeZone:
         metadata={
             "description": "The time zone in which days begin and end, such as `Europe/Berlin`; UTC by default.",
             "type": "string",
+            "format": "time-zone",
         },
     )
 
@@ -45,7 +47,7 @@ class ListQuery(ma.Schema):
     completed = QueryFlag(metadata={"description": "The same as `status`, as a flag; `status` wins."})
     priority = Priority(metadata={"description": "Only tasks of this priority."})
     tag = QueryList(
-        fields.String(validate=Length(1, MAX_TAG)),
+        Text(validate=Length(1, MAX_TAG)),
         validate=Length(max=MAX_TAGS),
         metadata={"description": "Only tasks with this tag; may be repeated: then with all of them. Any case."},
     )
@@ -54,9 +56,9 @@ class ListQuery(ma.Schema):
         metadata={"description": "Every word must occur in the title or the description; any case, also inside words."},
     )
     due_before = Due(
-        metadata={"description": "Due before this day (`2026-12-31`) or moment (`…T18:00:00Z`).", "type": "string"}
+        metadata=DUE_TYPE | {"description": "Due before this day (`2026-12-31`) or moment (`…T18:00:00Z`)."}
     )
-    due_after = Due(metadata={"description": "Due after this day or moment.", "type": "string"})
+    due_after = Due(metadata=DUE_TYPE | {"description": "Due after this day or moment."})
     overdue = QueryFlag(metadata={"description": "Only tasks that are open and late (or, with `false`, all others)."})
     tz = time_zone()
     sort = fields.String(
@@ -92,11 +94,6 @@ class ListQuery(ma.Schema):
         return {LIST_ALIASES[name]: value for name, value in data.items() if name in LIST_ALIASES} | {
             name: value for name, value in data.items() if name not in LIST_ALIASES
         }
-
-    @ma.validates("tag")
-    def can_be_kept(self, tags: list[str], **_: Any) -> None:
-        if any("\0" in tag for tag in tags):
-            raise ma.ValidationError("Must not contain NUL characters.")
 
     def handle_error(self, error: ma.ValidationError, data: Any, **_: Any) -> None:
         """Call a parameter in `error` what the client called it."""

@@ -21,7 +21,7 @@ from marshmallow import fields
 from marshmallow.validate import OneOf
 
 from .errors import Invalid
-from .fields import UUID, YEARS, TaskId, parse_due
+from .fields import MOMENT, UUID, YEARS, TaskId, parse_due
 from .models import BLANK, QUOTA, columns
 from .parsing import flat
 from .schemas import Task, TaskCreate
@@ -49,8 +49,7 @@ class Moment(fields.Field[datetime]):
 
 
 def moment(description: str) -> Moment:
-    described = {"type": "string", "format": "date-time", "description": description}
-    return Moment(allow_none=True, metadata=described)
+    return Moment(allow_none=True, metadata=MOMENT | {"description": description})
 
 
 class ImportTask(TaskCreate):
@@ -69,7 +68,7 @@ class ImportTask(TaskCreate):
 class ImportFile(ma.Schema):
     """What an export gives; or only the array of tasks."""
 
-    version = fields.Integer(metadata={"description": "Of the form; 1.", "example": 1})
+    version = fields.Integer(metadata={"description": "Of the form; 1.", "minimum": 1, "maximum": 1, "example": 1})
     tasks = fields.List(fields.Nested(ImportTask), required=True)
 
 

@@ -13,7 +13,9 @@ from marshmallow.validate import Length, OneOf, Range
 
 from .db import Row
 from .fields import (
+    DAY,
     MAX_POSITION,
+    MOMENT,
     Due,
     Number,
     Priority,
@@ -25,9 +27,7 @@ from .fields import (
 )
 from .models import MAX_DESCRIPTION, MAX_TITLE, PRIORITIES, REPEAT_FROM
 
-DUE_TYPE = {
-    "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}, {"type": "null"}]
-}
+DUE_TYPE = {"anyOf": [DAY, MOMENT, {"type": "null"}]}
 ID = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
 
 
@@ -61,6 +61,7 @@ class TaskFields(ma.Schema):
         metadata={
             "description": "How the task repeats: `daily`, `weekly`, `monthly`, `yearly`, or a rule of FREQ, "
             "BYDAY, BYMONTHDAY, BYMONTH, COUNT, UNTIL, INTERVAL. Needs a due date.",
+            "format": "rrule",
             "example": "FREQ=WEEKLY;BYDAY=MO,TH",
         },
     )
