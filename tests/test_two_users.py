@@ -24,8 +24,8 @@ Fields = dict[str, Any]
 Tasks = dict[str, Fields]
 
 BUDGET = settings(
-    max_examples=300 if FUZZ else 20,
-    stateful_step_count=50 if FUZZ else 30,
+    max_examples=200 if FUZZ else 20,
+    stateful_step_count=40 if FUZZ else 30,
     # The same sequences in each run but those of `make fuzz`, which also takes the time to find a short one that fails.
     derandomize=not FUZZ,
     phases=[Phase.generate, *([Phase.shrink] if FUZZ else [])],
