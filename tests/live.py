@@ -163,7 +163,7 @@ class Connection:
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         if not self.open:
-            self._connect()
+            self.connect()
         data, type_ = (None, {}) if body is None else (json.dumps(body), {"Content-Type": "application/json"})
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
@@ -185,7 +185,7 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _connect(self) -> None:
+    def connect(self) -> None:
         self.close()
         self._answered = False
         try:
@@ -197,9 +197,8 @@ class Connection:
 
 def connections(pid: int) -> set[tuple[int, int]]:
     """The TCP connections of process `pid` over IPv4: its own port and the other side's."""
-    descriptors = Path(f"/proc/{pid}/fd")
-    targets = (_target(descriptor) for descriptor in descriptors.iterdir())
-    inodes = {found[1] for target in targets if (found := re.fullmatch(r"socket:\[(\d+)\]", target))}
+    targets = " ".join(map(_target, Path(f"/proc/{pid}/fd").iterdir()))
+    inodes = set(re.findall(r"socket:\[(\d+)\]", targets))
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     established = [row for row in rows if row[3] == "01" and row[9] in inodes]
     return {(int(row[1].partition(":")[2], 16), int(row[2].partition(":")[2], 16)) for row in established}

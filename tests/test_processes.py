@@ -5,14 +5,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from itertools import combinations
 
 import pytest
 
 from tests.conftest import SECRET, run_sql, token
-from tests.live import Connection, Service, UnansweredError, connections
+from tests.live import Answer, Connection, Service, UnansweredError, connections
 from tests.wire import Wire
 from todo_service.errors import PROBLEM_JSON
 
@@ -55,24 +55,23 @@ def somebody() -> tuple[str, str]:
     return user, token(user)
 
 
-@pytest.fixture
-def closing() -> Iterator[ExitStack]:
-    """For connections: closes them at the end."""
-    with ExitStack() as stack:
-        yield stack
-
-
-def connect_to_each(closing: ExitStack, service: Service, bearer: str, count: int) -> dict[int, list[Connection]]:
-    """`count` connections to each worker, by its process id: which of them accepts one is up to the kernel."""
-    found: dict[int, list[Connection]] = {worker: [] for worker in service.workers()}
-    deadline = time.monotonic() + SECONDS
-    while any(len(mine) < count for mine in found.values()):
-        assert time.monotonic() < deadline, found
-        connection = closing.enter_context(Connection(service.url, bearer))
-        connection.request("GET", "/health/live")
-        [worker] = [worker for worker in found if (service.port, connection.port) in connections(worker)]
-        found[worker].append(connection)
-    return {worker: mine[:count] for worker, mine in found.items()}
+@contextmanager
+def slow_requests_to_both(wire: Wire, service: Service) -> Iterator[dict[int, list[Future[Answer]]]]:
+    """Requests under way, by the worker that has them: so many that one worker's four threads are not enough."""
+    with ThreadPoolExecutor(6) as pool, ExitStack() as closing:
+        clients = [closing.enter_context(Connection(service.url, somebody()[1])) for _ in range(6)]
+        wire.reset()
+        answers = []
+        for client in clients:
+            answers.append(pool.submit(client.request, "POST", "/api/tasks", {"title": "slow"}))
+            wait_for(lambda: slow_requests(wire) == len(answers), "a request did not reach the database")
+        places = {worker: connections(worker) for worker in service.workers()}
+        yield {
+            worker: [
+                answer for client, answer in zip(clients, answers, strict=True) if (service.port, client.port) in place
+            ]
+            for worker, place in places.items()
+        }
 
 
 def test_a_stop_answers_what_is_under_way_and_readiness_fails_first(wire: Wire, database_url: str) -> None:
@@ -100,35 +99,28 @@ def test_a_stop_answers_what_is_under_way_and_readiness_fails_first(wire: Wire, 
     assert run_sql(database_url, "SELECT title FROM tasks WHERE user_id = %(user)s", {"user": user}) == [("slow",)]
 
 
-def test_a_killed_worker_takes_only_its_own_requests_along(wire: Wire, service: Service, closing: ExitStack) -> None:
-    user, bearer = somebody()
-    killed, other = connect_to_each(closing, service, bearer, 2).items()
-    wire.reset()
-    with ThreadPoolExecutor(4) as pool:
-        lost, kept = (
-            [pool.submit(connection.request, "POST", "/api/tasks", {"title": "slow"}) for connection in mine]
-            for _, mine in (killed, other)
-        )
-        wait_for(lambda: slow_requests(wire) == 4, "the requests did not reach the database")
-        service.kill_worker(killed[0])
-        assert [answer.result(SECONDS).status for answer in kept] == [201, 201]
+def test_a_killed_worker_takes_only_its_own_requests_along(wire: Wire, service: Service) -> None:
+    with slow_requests_to_both(wire, service) as under_way:
+        (killed, lost), (other, kept) = under_way.items()
+        assert lost
+        assert kept
+        service.kill_worker(killed)
+        assert {answer.result(SECONDS).status for answer in kept} == {201}
         for answer in lost:
             with pytest.raises(UnansweredError):
                 answer.result(SECONDS)
-    wait_for(lambda: len(service.workers() - {killed[0]}) == 2, "no new worker came")
-    assert other[0] in service.workers()
-    for mine in connect_to_each(closing, service, bearer, 1).values():
-        assert mine[0].request("GET", f"/api/{user}/tasks").status == 200
+    wait_for(lambda: len(service.workers() - {killed}) == 2, "no new worker came")
+    assert other in service.workers()
+    service.wait_until_ready()
 
 
-def test_each_worker_has_database_connections_of_its_own(wire: Wire, service: Service, closing: ExitStack) -> None:
-    _, bearer = somebody()
-    for mine in connect_to_each(closing, service, bearer, 1).values():
-        assert mine[0].request("GET", "/api/tasks").status == 200
-    to_database = [
-        {own for own, theirs in connections(process) if theirs == wire.port}
-        for process in (service.process.pid, *service.workers())
-    ]
+def test_each_worker_has_database_connections_of_its_own(wire: Wire, service: Service) -> None:
+    with slow_requests_to_both(wire, service) as under_way:
+        assert all(under_way.values())
+        to_database = [
+            {own for own, theirs in connections(process) if theirs == wire.port}
+            for process in (service.process.pid, *service.workers())
+        ]
     assert [bool(ports) for ports in to_database] == [False, True, True]
     assert all(one.isdisjoint(another) for one, another in combinations(to_database, 2))
 
@@ -155,16 +147,21 @@ def test_workers_that_have_had_enough_requests_are_replaced_unnoticed(wire: Wire
 
 
 class Load:
-    """Clients who keep their connections and repeat nothing, each with its own pause between two requests."""
+    """Clients who repeat nothing.
+
+    Half of them keep their connections, each with its own pause between two requests; the others come anew for each,
+    and take a moment until they ask.
+    """
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._ending = threading.Event()
         self._statuses: list[int] = []
-        self._pool = ThreadPoolExecutor(len(PAUSES))
+        self._pool = ThreadPoolExecutor(2 * len(PAUSES))
 
     def __enter__(self) -> "Load":
         self._clients = [self._pool.submit(self._work, pause) for pause in PAUSES]
+        self._clients += [self._pool.submit(self._come_and_go) for _ in PAUSES]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -183,3 +180,10 @@ class Load:
                 self._statuses.append(connection.request("POST", "/api/tasks", {"title": "quick"}).status)
                 self._statuses.append(connection.request("GET", "/api/tasks?limit=5").status)
                 self._ending.wait(pause)
+
+    def _come_and_go(self) -> None:
+        while not self._ending.is_set():
+            with Connection(self._service.url) as connection:
+                connection.connect()
+                time.sleep(0.3)
+                self._statuses.append(connection.request("GET", "/health/ready").status)

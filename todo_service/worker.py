@@ -74,7 +74,8 @@ class Worker(base.Worker):
         while self.listeners or (self.connections and time.monotonic() < last):
             for connection in list(self.connections.values()):
                 if not connection.in_request and not connection.unsent:
-                    connection.until = min(connection.until, closing)
+                    # From when it is first seen here: one that has just been accepted has its request yet to send.
+                    connection.until = min(connection.until, time.monotonic() + LINGER_SECONDS)
             self.look_after(0.1)
             if self.listeners and time.monotonic() > closing:
                 for descriptor in list(self.listeners):
