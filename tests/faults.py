@@ -113,14 +113,16 @@ class Fault:
 
 def faults(hold: float = HOLD) -> list[Fault]:
     return [
+        # Those of processes first: after the others there may be a connection in a pool that is dead and that nobody
+        # has used since; a change on it is answered by 503.
         Fault("worker killed", kill_a_worker, DROPPED | {"409"}, answered=False),
+        Fault("reload", reload),
+        Fault("workers at max_requests", replace_workers, options="--max-requests 300 --max-requests-jitter 50"),
+        # What connects while the socket is being closed is refused, or reset without having been looked at.
+        Fault("graceful stop, start", stop, {"refused", "reset"}),
         Fault("requests lost, reset", lose_the_requests, UNAVAILABLE, answered=False),
         Fault("answers lost, reset", lose_the_answers, UNAVAILABLE, answered=False),
         Fault("PostgreSQL restarted", lambda stage: stage.server.restart(), UNAVAILABLE, answered=False),
         Fault("PgBouncer restarted", lambda stage: stage.pool.restart(), UNAVAILABLE, answered=False),
         Fault(f"network held {hold:g} s", lambda stage: hold_the_network(stage, hold), UNAVAILABLE, answered=False),
-        Fault("reload", reload),
-        Fault("workers at max_requests", replace_workers, options="--max-requests 300 --max-requests-jitter 50"),
-        # What connects while the socket is being closed is refused, or reset without having been looked at.
-        Fault("graceful stop, start", stop, {"refused", "reset"}),
     ]
