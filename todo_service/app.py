@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Flask, Request, request
 from flask.sessions import SessionInterface, SessionMixin
+from werkzeug.routing import MapAdapter
 from werkzeug.wsgi import get_host
 
 from . import (
@@ -45,6 +46,13 @@ class Service(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """No view is a coroutine, which Flask would find out for each function with each request."""
         return func
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """No address depends on the host, so none is looked at here; which are accepted, `refuse_other_hosts` knows."""
+        if request is None:
+            return super().create_url_adapter(None)
+        root = request.environ.get("SCRIPT_NAME") or "/"
+        return MapAdapter(self.url_map, "localhost", root, "", "http", request.path, request.method)
 
 
 def refuse_other_hosts(trusted: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ Whether a version still holds is not decided here: for a change it goes into the
 is made before the change is a race.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,6 +14,9 @@ from werkzeug.datastructures import Headers
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+NONE: Mapping[str, str] = {}
+NOT_KEPT = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+KEPT = NOT_KEPT | {"Cache-Control": "private, no-cache", "Vary": "Authorization, Origin"}
 JSON_OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 
@@ -37,30 +41,38 @@ def versions(tags: set[str]) -> list[int]:
 
 
 class Answer(Response):
-    """A JSON answer. It has all its headers from the start, so there are none to be found out when it's sent."""
+    """An answer that is whole from the start, with all that depends on it in its headers."""
+
+    def __init__(self, body: bytes, status: int, version: int | None, headers: Mapping[str, str]) -> None:
+        kept = version is not None and request.method in ("GET", "HEAD")
+        made = Headers({"Content-Type": "application/json", "Content-Length": str(len(body))})
+        for name, value in (KEPT if kept else NOT_KEPT).items():
+            made.add(name, value)
+        for name, value in headers.items():
+            made.add(name, value)
+        if version is not None:
+            made.add("ETag", f'"{version}"')
+        super().__init__([body], status, made)
 
     def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:
         return self.headers
 
 
-def answer(body: Any, version: int | None = None, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def answer(
+    body: Any, version: int | None = None, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """`body` as JSON with its ETag."""
-    response = Answer(orjson.dumps(body, option=JSON_OPTIONS), status, headers, content_type="application/json")
-    if version is not None:
-        response.headers["ETag"] = f'"{version}"'
-    return response
+    return Answer(orjson.dumps(body, option=JSON_OPTIONS), status, version, headers or {})
 
 
 def not_modified(version: int) -> Response:
     """What the client has is still right."""
-    return Response(status=304, headers={"ETag": f'"{version}"'})
+    return Response(status=304, headers=KEPT | {"ETag": f'"{version}"'})
 
 
 def caching(response: Response) -> Response:
     """Let a browser keep what it reads and ask again each time; let nobody keep anything else."""
-    readable = request.method in ("GET", "HEAD") and "ETag" in response.headers
-    response.headers.setdefault("Cache-Control", "private, no-cache" if readable else "no-store")
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    if readable:
-        response.headers["Vary"] = "Authorization, Origin"
+    if not isinstance(response, Answer):
+        for name, value in NOT_KEPT.items():
+            response.headers.setdefault(name, value)
     return response

@@ -170,7 +170,8 @@ def count_stranger() -> None:
 
 def tell(response: Response) -> Response:
     if rate := g.get("rate"):
-        response.headers["RateLimit-Policy"], response.headers["RateLimit"] = rate
+        for name, value in zip(("RateLimit-Policy", "RateLimit"), rate, strict=True):
+            response.headers.add(name, value)
     return response
 
 

@@ -58,20 +58,31 @@ def register(app: Flask) -> None:
 def begin() -> None:
     """Take the client's X-Request-ID where it is harmless, so that its log and ours can be put side by side."""
     g.began = time.perf_counter()
-    given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if REQUEST_ID.fullmatch(given) else str(uuid7())
+    given = request.environ.get("HTTP_X_REQUEST_ID", "")
+    g.request_id = given if given and REQUEST_ID.fullmatch(given) else str(uuid7())
 
 
 def end(response: Response) -> Response:
-    response.headers["X-Request-ID"] = g.request_id
+    response.headers.add("X-Request-ID", g.request_id)
     if log.isEnabledFor(logging.INFO):
         ms = round((time.perf_counter() - g.began) * 1000, 1)
-        values = (request.method, quote(request.path), response.status_code, ms, g.get("owner"), g.request_id)
-        # Without the search for the line of code that writes it: it's this one.
-        record = logging.LogRecord(log.name, logging.INFO, __file__, 0, LINE, tuple(map(printable, values)), None)
-        record.__dict__.update(zip(FIELDS, values, strict=True))
-        log.handle(record)
+        log.handle(Line(request.method, quote(request.path), response.status_code, ms, g.get("owner"), g.request_id))
     return response
+
+
+BLANK = vars(logging.makeLogRecord({"name": log.name, "levelno": logging.INFO, "levelname": "INFO"}))
+
+
+class Line(logging.LogRecord):
+    """The record of a request; where in the code it is made, and in which thread, is not found out each time."""
+
+    def __init__(self, *values: object) -> None:
+        self.__dict__.update(BLANK)
+        self.created = time.time()
+        self.msecs = self.created % 1 * 1000
+        line = LINE % values
+        self.msg = line if line.isprintable() else LINE % tuple(map(printable, values))
+        self.__dict__.update(zip(FIELDS, values, strict=True))
 
 
 def printable(value: object) -> object:

@@ -4,6 +4,7 @@ A view reads top-down as the pipeline: route, bearer token, arguments, response,
 are left to `queries.py` and `mutations.py`, shapes to `schemas.py`.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -15,7 +16,7 @@ from .auth import bearer
 from .blueprint import Blueprint
 from .db import Row
 from .errors import NotFound
-from .etags import answer, if_match, if_none_match, not_modified
+from .etags import NONE, answer, if_match, if_none_match, not_modified
 from .fields import UUID
 from .idempotency import idempotent
 from .listing import wanted
@@ -135,7 +136,7 @@ def complete_task(owner: str, query: dict[str, Any], fields: dict[str, Any], id:
     return one(plans.complete_task(owner, task_id(id), fields.get("completed"), if_match(), query["tz"]))
 
 
-def one(row: Row, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def one(row: Row, status: int = 200, headers: Mapping[str, str] = NONE) -> Response:
     return answer(task_out(row), row[-1], status, headers)
 
 

@@ -15,8 +15,9 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -257,6 +258,31 @@ class Worker(base.Worker):
         connection.closed = True
         self.connections.pop(connection.descriptor, None)
         connection.sock.close()
+
+
+class Reply(wsgi.Response):
+    """gunicorn's response, less what it checks of headers: they come from Werkzeug, which has checked them."""
+
+    def process_headers(self, headers: Iterable[tuple[str, str]]) -> None:
+        self.headers = list(headers)
+        length = next((value for name, value in self.headers if name == "Content-Length"), None)
+        self.response_length = None if length is None else int(length)
+
+    def default_headers(self) -> list[str]:
+        version: tuple[int, int] = self.req.version  # type: ignore[assignment]
+        lines = [f"HTTP/{version[0]}.{version[1]} {self.status}\r\n", date_line(int(time.time()))]
+        if self.should_close():
+            lines.append("Connection: close\r\n")
+        elif version < (1, 1):
+            lines.append("Connection: keep-alive\r\n")
+        if self.chunked:
+            lines.append("Transfer-Encoding: chunked\r\n")
+        return lines
+
+
+@lru_cache(maxsize=1)
+def date_line(second: int) -> str:
+    return f"Date: {http_date(second)}\r\n"
 
 
 def malformed(error: Exception) -> Problem:
