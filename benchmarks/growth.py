@@ -22,7 +22,7 @@ import psycopg2
 from benchmarks import population, server
 from benchmarks.operations import Operation, Subject, TooSlowError, all_operations
 from benchmarks.population import Group, Shape, user_id
-from benchmarks.results import Result, as_json, summary, table
+from benchmarks.results import Result, as_json, growth, summary, table
 from benchmarks.statements import Cost, Recorder, cost
 from tests.conftest import settings_for
 from todo_service import create_app
@@ -98,7 +98,12 @@ def measured(operation: Operation, rounds: int, subjects: dict[str, tuple[Target
         for kind, (target, users) in subjects.items():
             run = target.once(operation, users[number % len(users)])
             runs[kind] += [run] if number else []
-    return Result(operation.name, operation.kept, {kind: summary(all) for kind, all in runs.items()})
+    both = [runs["small"], runs["ordinary"]]
+    ratios = {
+        "request": growth(*([milliseconds for milliseconds, _ in all] for all in both)),
+        "statement": growth(*([cost.milliseconds for _, cost in all] for all in both)),
+    }
+    return Result(operation.name, operation.kept, {kind: summary(all) for kind, all in runs.items()}, ratios)
 
 
 def run(url: str, both: tuple[Shape, Shape], rounds: int, only: str, made: ExitStack) -> dict[str, Any]:
