@@ -22,7 +22,7 @@ import psycopg2
 from benchmarks import population, server
 from benchmarks.operations import Operation, Subject, TooSlowError, all_operations
 from benchmarks.population import Group, Shape, user_id
-from benchmarks.results import Result, as_json, summary, table
+from benchmarks.results import Result, as_json, growth, summary, table
 from benchmarks.statements import Cost, Recorder, cost
 from tests.conftest import settings_for
 from todo_service import create_app
@@ -30,6 +30,7 @@ from todo_service import create_app
 # Ordinary users are many, each asked once a round; there is one of the others.
 ORDINARY = 10
 TRIES = 5
+PAIRS = (("small", "ordinary"), ("busy", "heavy"))
 
 
 def shapes(tasks: int, users: int = 0, small: int = 0) -> tuple[Shape, Shape]:
@@ -92,13 +93,24 @@ class Target:
 
 
 def measured(operation: Operation, rounds: int, subjects: dict[str, tuple[Target, list[Subject]]]) -> Result:
-    """Some rounds, each for every kind of user in turn; the first round only warms up."""
+    """Some rounds, each for both kinds of user that are compared; the first two only warm up.
+
+    The two take turns at going first, and a pair has its rounds to itself: a user's statement that looks at a hundred
+    thousand tasks leaves the processor's caches empty for whoever comes next.
+    """
     runs: dict[str, list[tuple[float, Cost]]] = {kind: [] for kind in subjects}
-    for number in range(rounds + 1):
-        for kind, (target, users) in subjects.items():
-            run = target.once(operation, users[number % len(users)])
-            runs[kind] += [run] if number else []
-    return Result(operation.name, operation.kept, {kind: summary(all) for kind, all in runs.items()})
+    for pair in PAIRS:
+        for number in range(rounds + 2):
+            for kind in pair if number % 2 else pair[::-1]:
+                target, users = subjects[kind]
+                run = target.once(operation, users[number % len(users)])
+                runs[kind] += [run] if number > 1 else []
+    both = [runs["small"], runs["ordinary"]]
+    ratios = {
+        "request": growth(*([milliseconds for milliseconds, _ in all] for all in both)),
+        "statement": growth(*([cost.milliseconds for _, cost in all] for all in both)),
+    }
+    return Result(operation.name, operation.kept, {kind: summary(all) for kind, all in runs.items()}, ratios)
 
 
 def run(url: str, both: tuple[Shape, Shape], rounds: int, only: str, made: ExitStack) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def make_database(server: str, name: str) -> tuple[str, bool]:
 def facts(url: str) -> dict[str, Any]:
     """What figures depend on: version, settings, sizes in bytes."""
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT name, setting || coalesce(unit, '') FROM pg_settings WHERE name = ANY(%s)", [[*SHOWN]])
+        cursor.execute("SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s)", [[*SHOWN]])
         settings = dict(cursor.fetchall())
         cursor.execute(
             """SELECT relname, pg_relation_size(oid) FROM pg_class
