@@ -6,8 +6,9 @@ are left to `queries.py` and `mutations.py`, shapes to `schemas.py`.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from flask import Response, request
 
@@ -149,5 +150,13 @@ def task_id(text: str) -> str:
 
 def next_page(cursor: str) -> dict[str, str]:
     """The Link header (RFC 8288) to the page that starts at `cursor`, all else as in this request."""
-    query = [(name, value) for name, value in request.args.items(multi=True) if name != "cursor"]
-    return {"Link": f'<{request.base_url}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'}
+    path = quote(request.root_path + request.path)
+    query = other_parameters(request.query_string) + urlencode({"cursor": cursor})
+    return {"Link": f'<{request.scheme}://{request.host}{path}?{query}>; rel="next"'}
+
+
+@lru_cache(maxsize=1024)
+def other_parameters(query: bytes) -> str:
+    """`query` without a cursor, for another one to be put behind it; whatever it was, this is an address again."""
+    others = [(name, value) for name, value in parse_qsl(query.decode("latin-1"), True) if name != "cursor"]
+    return urlencode(others) + "&" if others else ""
