@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import User, assert_problem, run_sql
+from todo_service.models import QUOTA
 
 ABSENT = "/api/tasks/0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
 
@@ -426,6 +427,22 @@ def test_both_families_and_trailing_slashes(alice: User, path: str) -> None:
     assert alice.delete(one + slash).status_code == 200
     assert alice.post(f"{one}/restore{slash}").status_code == 200
     assert alice.delete(f"{path}?status=all").json == {"deleted": 1}
+
+
+def test_a_user_of_many_changes_is_counted_once_in_a_while(alice: User, database_url: str) -> None:
+    """Until there may have been as many changes as there is room; the quota holds all the same."""
+    alice.create("one")
+    many, room = 1_000_000, "SELECT room_until FROM owners WHERE user_id = %(user)s"
+    set_revision = "UPDATE owners SET revision = %(revision)s WHERE user_id = %(user)s"
+    run_sql(database_url, set_revision, {"user": alice.id, "revision": many})
+    assert alice.create("two")["version"] == many + 1
+    # One live task was there when they were counted.
+    assert run_sql(database_url, room, {"user": alice.id}) == [(many + QUOTA - 1,)]
+    alice.create("three")
+    assert run_sql(database_url, room, {"user": alice.id}) == [(many + QUOTA - 1,)]
+    run_sql(database_url, set_revision, {"user": alice.id, "revision": many + QUOTA - 1})
+    alice.create("four")
+    assert run_sql(database_url, room, {"user": alice.id}) == [(many + QUOTA - 1 + QUOTA - 3,)]
 
 
 def test_quota(alice: User, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,9 @@ owners = Table(
     Column("revision", BigInteger, nullable=False, server_default="0"),
     # The highest position any task had: a new task goes behind it without a look at the others.
     Column("last_position", Double, nullable=False, server_default="0"),
+    # Until this revision there is room for another task for certain: since the tasks were counted there can't have been
+    # more of them added than changes made. A new user has none.
+    Column("room_until", BigInteger, nullable=False, server_default=str(QUOTA)),
     # Up to this revision tombstones have been dropped: a delta token older than this can't be answered.
     Column("horizon", BigInteger, nullable=False, server_default="0"),
 )

@@ -51,10 +51,12 @@ NOW = func.clock_timestamp()
 ONCE = tasks.c.recurrence.is_(None)
 VERSIONS = bindparam("versions", type_=ARRAY(BigInteger))
 UNCHANGED = tasks.c.version == any_(VERSIONS)
-# A user has at most as many tasks as changes, so only one with many changes needs counting.
+# The tasks are counted only where it isn't certain without that; then it's certain for a while.
 COUNTED = select(literal(1)).where(MINE, LIVE).limit(QUOTA).subquery()
 LIVE_COUNT = select(func.count()).select_from(COUNTED).scalar_subquery()
-ROOM = or_(owners.c.revision < QUOTA, LIVE_COUNT < QUOTA)
+ROOMY = owners.c.revision < owners.c.room_until
+ROOM = or_(ROOMY, LIVE_COUNT < QUOTA)
+ROOM_UNTIL = case((ROOMY, owners.c.room_until), else_=owners.c.revision + QUOTA - LIVE_COUNT)
 
 
 # For those that look before they change (`plans.py`, `imports.py`): the owner's row made, if need be, and locked.
@@ -94,7 +96,7 @@ def _create() -> Query:
         .values(first)
         .on_conflict_do_update(
             index_elements=[owners.c.user_id],
-            set_={"revision": owners.c.revision + 1, "last_position": _last()},
+            set_={"revision": owners.c.revision + 1, "last_position": _last(), "room_until": ROOM_UNTIL},
             where=ROOM,
         )
         .returning(*owners.c)

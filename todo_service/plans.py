@@ -55,7 +55,7 @@ def _read() -> Query:
     rows = wanted.join(tasks, (tasks.c.user_id == OWNER) & (tasks.c.id == wanted.c.id))
     columns = [tasks.c[name] for name in (*STORED, "version")]
     found = select(*columns).select_from(rows).subquery("found")
-    live = case((owners.c.revision < QUOTA - MAX_BATCH, 0), else_=LIVE_COUNT)
+    live = case((owners.c.revision < owners.c.room_until - MAX_BATCH, 0), else_=LIVE_COUNT)
     head = (owners.c.revision, owners.c.last_position, func.clock_timestamp(), live)
     everything = select(*head, *found.c).select_from(owners.outerjoin(found, true())).where(owners.c.user_id == OWNER)
     return Query(*LOCK, everything)
