@@ -288,6 +288,23 @@ def test_a_lock_that_is_held(alice: User, database_url: str) -> None:
     assert alice.get("/api/tasks").json == [task]
 
 
+def test_one_users_changes_leave_connections_to_the_others(database_url: str) -> None:
+    """However many of them wait for each other."""
+    app = create_app(settings_for(database_url, pool_size=2))
+    alice, bob = user_of(app, "alice"), user_of(app, "bob")
+    alice.create("one")
+    with psycopg2.connect(database_url) as other, other.cursor() as cursor, ThreadPoolExecutor(4) as pool:
+        cursor.execute("SELECT 1 FROM owners WHERE user_id = %s FOR UPDATE", (alice.id,))
+        answers = [pool.submit(alice.post, "/api/tasks", json={"title": "two"}) for _ in range(4)]
+        while app.extensions["database"].pool.checkedout() == 0:
+            time.sleep(0.01)
+        assert bob.get("/api/tasks").json == []
+        assert not any(answer.done() for answer in answers)
+        for answer in answers:
+            assert_problem(answer.result(), 503, "unavailable")
+    assert alice.titles() == ["one"]
+
+
 def test_a_statement_that_takes_too_long(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with Wire(database_url) as wire:
         user = user_of(create_app(settings_for(wire.dsn())), "carol")
