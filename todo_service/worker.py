@@ -192,7 +192,7 @@ class Worker(base.Worker):
         request, keep = connection.request, False
         try:
             response, environ = wsgi.create(
-                request, cast(Any, connection), connection.client, connection.server, self.cfg
+                request, cast(Any, connection), connection.client, connection.server, self.cfg, Reply
             )
             environ.update({"wsgi.multithread": True, STOPPING: self.stopping[0] == 1})
             # It would want a real socket.
@@ -270,14 +270,12 @@ class Reply(wsgi.Response):
 
     def default_headers(self) -> list[str]:
         version: tuple[int, int] = self.req.version  # type: ignore[assignment]
-        lines = [f"HTTP/{version[0]}.{version[1]} {self.status}\r\n", date_line(int(time.time()))]
-        if self.should_close():
-            lines.append("Connection: close\r\n")
-        elif version < (1, 1):
-            lines.append("Connection: keep-alive\r\n")
-        if self.chunked:
-            lines.append("Transfer-Encoding: chunked\r\n")
-        return lines
+        lines = [
+            f"HTTP/{version[0]}.{version[1]} {self.status}\r\n",
+            date_line(int(time.time())),
+            "Connection: close\r\n" if self.should_close() else "Connection: keep-alive\r\n",
+        ]
+        return [*lines, "Transfer-Encoding: chunked\r\n"] if self.chunked else lines
 
 
 @lru_cache(maxsize=1)
