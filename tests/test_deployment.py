@@ -343,3 +343,11 @@ def test_compose_is_closed_where_it_can_be() -> None:
 
 def test_base_images_are_pinned() -> None:
     assert all(re.match(r"\S+:\d[\w.-]+( AS \w+)?$", rest) for name, rest in instructions() if name == "FROM")
+
+
+def test_what_most_servers_never_need_is_not_loaded() -> None:
+    """It would cost each start time, and each process memory."""
+    code = "import sys, wsgi; print(*{'alembic', 'icalendar', 'redis', 'prometheus_client'} & set(sys.modules))"
+    environment = {"PATH": os.environ["PATH"], "BETTER_AUTH_SECRET": SECRET, "DATABASE_URL": "postgresql://nowhere/x"}
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (loaded.returncode, loaded.stdout.strip()) == (0, ""), loaded

@@ -11,8 +11,6 @@ from typing import Any
 
 import click
 import jwt
-from alembic import command
-from alembic.config import Config
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 
@@ -41,6 +39,10 @@ def migrate() -> None:
 
 def upgrade(url: str) -> None:
     """Apply the migrations that are missing. Waits for another process that is at it."""
+    # Large, and nothing that a server needs.
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(ROOT / "migrations"))
     config.attributes["url"] = url

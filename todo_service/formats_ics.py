@@ -18,10 +18,8 @@ from icalendar.timezone import tzp
 from . import rrule
 from .errors import Invalid
 
-MEDIA_TYPE = "text/calendar"
 BEGIN = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//todo_service//tasks//EN\r\n"
 END = "END:VCALENDAR\r\n"
-EXAMPLE = f"{BEGIN}BEGIN:VTODO\r\nUID:1@example.com\r\nSUMMARY:Buy milk\r\nEND:VTODO\r\n{END}"
 PRIORITIES = {"high": 1, "medium": 5, "low": 9}
 WHEN = re.compile(r"[0-9]{8}(T[0-9]{6}Z?)?")
 # RFC 5545, section 3.3.11: what a text can't have, in any form; its place is kept, as a title must not be empty.
