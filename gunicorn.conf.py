@@ -121,7 +121,7 @@ def on_starting(server: Any) -> None:
 
 
 def spare_what_is_loaded() -> None:
-    """It is never garbage: it needn't be looked through again and again, which would copy the memory processes share."""
+    """It is never garbage: to look through it again and again would copy the memory that the processes share."""
     gc.collect()
     gc.freeze()
 
