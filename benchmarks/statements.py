@@ -1,6 +1,7 @@
 """The statements that a request sends, as they are sent, and PostgreSQL's account of what they cost.
 
-psycopg2 tells what it has put on the wire; so whatever the service does to its statements on the way is in it.
+psycopg2 tells what it has put on the wire; so whatever the service does to its statements on the way is in it. What it
+sends by name is explained by name, on a connection that has prepared it as the service's did.
 """
 
 import re
@@ -13,8 +14,9 @@ from sqlalchemy import event
 from todo_service.db import Database
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
-# What goes ahead of a statement: whose rows it may see, and its deadlines.
-MESSAGE = re.compile(r"((?:(?:BEGIN|SET [^;]+); )*)(.*)", flags=re.DOTALL)
+# What goes ahead of a statement: whose rows it may see, and its deadlines; and what it is, if it goes by a name.
+MESSAGE = re.compile(r"((?:(?:BEGIN|SET [^;]+); )*)(PREPARE (\w+).*; (?=EXECUTE \3\b))?(.*)", flags=re.DOTALL)
+EXECUTE = re.compile(r"(?<=; )EXECUTE (\w+)")
 
 
 class Cost(NamedTuple):
@@ -31,21 +33,31 @@ class Recorder:
 
     def __init__(self, db: Database) -> None:
         self.sent: list[str] = []
-        sent = self.sent
+        self._prepared: dict[str, str] = {}
+        sent, prepared = self.sent, self._prepared
 
         class Recording(psycopg2.extensions.cursor):
             def execute(self, query: Any, vars: Any = None) -> None:
                 super().execute(query, vars)
-                sent.append((self.query or b"").decode())
+                message = (self.query or b"").decode()
+                if "; PREPARE " in message and (found := MESSAGE.fullmatch(message)) and found[2]:
+                    prepared[found[3]] = found[2]
+                sent.append(message)
 
         event.listen(db.pool, "connect", lambda connection, _record: setattr(connection, "cursor_factory", Recording))
         db.pool.dispose()
 
     def taken(self) -> list[str]:
-        """What was sent since the last time, without the ends of transactions."""
-        messages = [message for message in self.sent if message not in ("COMMIT", "ROLLBACK")]
+        """What was sent since the last time, without the ends of transactions; what goes by a name says what it is."""
+        messages = [self._whole(message) for message in self.sent if message not in ("COMMIT", "ROLLBACK")]
         self.sent.clear()
         return messages
+
+    def _whole(self, message: str) -> str:
+        found = MESSAGE.fullmatch(message)
+        if found and not found[2] and (named := EXECUTE.match(message, found.start(4))):
+            return found[1] + self._prepared[named[1]] + found[4]
+        return message
 
 
 def cost(cursor: psycopg2.extensions.cursor, messages: list[str]) -> Cost:
@@ -63,7 +75,11 @@ def cost(cursor: psycopg2.extensions.cursor, messages: list[str]) -> Cost:
 def explained(cursor: psycopg2.extensions.cursor, message: str) -> dict[str, Any]:
     found = MESSAGE.fullmatch(message)
     assert found
-    cursor.execute(found[1].replace("BEGIN; ", "") + EXPLAIN + found[2])
+    settings, prepare, name, statement = found.groups()
+    # A prepared statement outlives the transaction, and is planned once: so it is in the service.
+    cursor.execute("SELECT FROM pg_prepared_statements WHERE name = %s", (name,))
+    known = cursor.rowcount
+    cursor.execute(settings.replace("BEGIN; ", "") + ("" if known else prepare or "") + EXPLAIN + statement)
     [[[plan]]] = cursor.fetchall()
     cursor.connection.rollback()
     account: dict[str, Any] = plan

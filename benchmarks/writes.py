@@ -81,6 +81,8 @@ def switch(target: Target, index: str, on: bool) -> None:
     values = {"on": on, "index": index}
     sql = "UPDATE pg_index SET indisready = %(on)s, indisvalid = %(on)s WHERE indexrelid = %(index)s::regclass"
     target.cursor.execute(sql, values)
+    # Prepared statements are planned anew when something changes about the table itself.
+    target.cursor.execute("UPDATE pg_class SET reltuples = reltuples WHERE oid = 'tasks'::regclass")
     target.cursor.connection.commit()
 
 
