@@ -121,13 +121,16 @@ def test_pages_while_tasks_come_and_go(alice: User) -> None:
 
 @dataclass
 class Reader(User):
-    """Lets four writers put in a task each while it reads a page."""
+    """Lets four writers put in a task each while it reads a page, and waits for them before it goes on."""
 
     writes: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    written: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def get(self, path: str, **options: Any) -> Any:
         self.writes.release(4)
-        return super().get(path, **options)
+        page = super().get(path, **options)
+        assert all(self.written.acquire(timeout=10) for _ in range(4))
+        return page
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
@@ -151,6 +154,7 @@ def test_pages_while_others_insert(alice: User, sort: str, order: str) -> None:
         user = again(alice)
         while reader.writes.acquire(timeout=10) and not over.is_set():
             inserted.add(user.create(**fields())["id"])
+            reader.written.release()
 
     with ThreadPoolExecutor(4) as pool:
         writers = [pool.submit(insert) for _ in range(4)]
@@ -164,7 +168,7 @@ def test_pages_while_others_insert(alice: User, sort: str, order: str) -> None:
     there = {result["task"]["id"] for result in results}
     assert len(seen) == len(set(seen))
     assert there <= set(seen) <= there | inserted
-    assert len(inserted) > 10
+    assert len(inserted) == 4 * len(found)
 
 
 def test_link_keeps_the_other_parameters(various: User) -> None:
