@@ -25,8 +25,13 @@ from tests.issuer import Issuer, NodeMissingError
 from todo_service import cli, create_app, embedded
 from todo_service.config import Settings
 
-# Whatever the tests run on, these start a PostgreSQL and a PgBouncer of their own: once is enough.
-collect_ignore = ["test_chaos.py"] if os.environ.get("TEST_DATABASE_URL") else []
+# These start what they need by themselves, or are about nothing that a database could make different: they run on the
+# bundled PostgreSQL only, and not once more for each other one.
+ONCE = (
+    *("advisories", "benchmarks", "better_auth", "browser", "chaos", "config", "deployment", "exhaustion", "jwks"),
+    *("raw_http", "recurrence", "two_commands", "typed_client", "wire"),
+)
+collect_ignore = [f"test_{name}.py" for name in ONCE] if os.environ.get("TEST_DATABASE_URL") else []
 
 SECRET = secrets.token_urlsafe(32)
 ORIGIN = "http://frontend.test:3000"
