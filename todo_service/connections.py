@@ -58,9 +58,14 @@ class Lane:
     def leave(self) -> None:
         with self._lock:
             self._free += 1
-            while self._queue:
+        self.call()
+
+    def call(self) -> None:
+        """Wake the next in the queue if there is a place, as one that was woken may be given up before it takes it."""
+        with self._lock:
+            while self._free and self._queue:
                 following = self._queue.popleft()
-                if not following.closed:
+                if not (following.closed or following.closing):
                     self._wake(following)
                     break
 

@@ -248,6 +248,7 @@ class Worker(base.Worker):
         )
         connection.sendall("\r\n".join([*head, "", ""]).encode() + body)
         connection.closing = True
+        self.lane.call()
         return READ if self.sent(connection) else WRITE
 
     def wait_for(self, connection: Connection, event: int) -> None:
@@ -258,6 +259,7 @@ class Worker(base.Worker):
         connection.closed = True
         self.connections.pop(connection.descriptor, None)
         connection.sock.close()
+        self.lane.call()
 
 
 class Reply(wsgi.Response):
