@@ -187,6 +187,19 @@ def test_kept_connections_keep_nobody_waiting(service: Service, crowd: Crowd, al
     assert_serves(service, alice)
 
 
+# Chunks that say what the last one says, or of one byte each: a search from each of them would take minutes.
+DEAR = {
+    "lines like the last chunk": b"f0000\r\n" + b"0\r\n" * 0x50000 + b"\r\n0\r\n\r\n",
+    "chunks of one byte": b"1\r\n \r\n" * 150_000 + b"0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("chunks", DEAR.values(), ids=DEAR)
+def test_chunks_made_to_be_dear_cost_no_more_than_others(service: Service, crowd: Crowd, chunks: bytes) -> None:
+    [connection] = crowd.connect(1, body(CHUNKED, chunks))
+    assert connection.answer().status_code == 401
+
+
 def test_a_place_whose_client_has_left_is_taken_by_the_next(database_url: str, alice: User) -> None:
     """Of those with chunks, half as many as there are threads are served at once; the others wait in a queue."""
     whole = body(CHUNKED, chunked(b'{"title": "one"}'), TOKEN).replace(b"{token}", alice.token.encode())
