@@ -19,7 +19,7 @@ from flask import Flask
 
 from tests.conftest import SECRET, User, user_of
 from tests.live import Service
-from tests.raw import Connection, request
+from tests.raw import Connection, chunked, request
 
 MANY, CROWD = 64, 1000
 SERVED_SECONDS = 6
@@ -185,6 +185,37 @@ def test_kept_connections_keep_nobody_waiting(service: Service, crowd: Crowd, al
     connections = crowd.connect(CROWD, request("GET /health/live"))
     assert {connection.answer().status_code for connection in connections} == {200}
     assert_serves(service, alice)
+
+
+# Chunks that say what the last one says, or of one byte each: a search from each of them would take minutes.
+DEAR = {
+    "lines like the last chunk": b"f0000\r\n" + b"0\r\n" * 0x50000 + b"\r\n0\r\n\r\n",
+    "chunks of one byte": b"1\r\n \r\n" * 150_000 + b"0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("chunks", DEAR.values(), ids=DEAR)
+def test_chunks_made_to_be_dear_cost_no_more_than_others(service: Service, crowd: Crowd, chunks: bytes) -> None:
+    [connection] = crowd.connect(1, body(CHUNKED, chunks))
+    assert connection.answer().status_code == 401
+
+
+def test_a_place_whose_client_has_left_is_taken_by_the_next(database_url: str, alice: User) -> None:
+    """Of those with chunks, half as many as there are threads are served at once; the others wait in a queue."""
+    whole = body(CHUNKED, chunked(b'{"title": "one"}'), TOKEN).replace(b"{token}", alice.token.encode())
+    large = b"200000\r\n[" + b" " * 2**20
+    with Service(database_url, SECRET, WEB_CONCURRENCY="1", WEB_THREADS="2") as running:
+        holder, leaver, next_one = (Connection(running.port) for _ in range(3))
+        opening = body(CHUNKED, large, TOKEN, path="/api/tasks/import").replace(b"{token}", alice.token.encode())
+        for connection, message in ((holder, opening), (leaver, whole), (next_one, whole)):
+            connection.send(message)
+            # Until it has its place, or stands in the queue.
+            time.sleep(0.5)
+        assert not select.select([leaver.socket, next_one.socket], [], [], 0)[0]
+        leaver.close()
+        holder.close()
+        assert next_one.answer().status_code == 201
+        next_one.close()
 
 
 # The same tasks; the export is written while it is sent.

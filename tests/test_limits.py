@@ -161,6 +161,18 @@ def test_windows_that_are_over_are_forgotten_first(monkeypatch: pytest.MonkeyPat
     assert windows.hit("stays", 60)[0] == 2
 
 
+def test_windows_are_not_looked_through_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they would be by each newcomer of a flood, were one made room for at a time."""
+    monkeypatch.setattr(limits, "MAX_WINDOWS", 50)
+    windows = limits.Windows()
+    windows.hit("goes", 1)
+    for number in range(49):
+        windows.hit(f"stays {number}", 60)
+    time.sleep(1.05)
+    windows.hit("comes", 60)
+    assert len(windows) <= 26
+
+
 @pytest.mark.parametrize(
     ("changes", "variable"),
     [

@@ -7,6 +7,7 @@ socket (other methods, hosts, content types, a request's line in the log) is tes
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -210,6 +211,22 @@ def test_too_long(connection: Connection, alice: User, head: bytes, status: int)
 def test_another_expectation(connection: Connection, alice: User) -> None:
     """RFC 9110, 10.1.1"""
     assert_refused(connection, alice, request("GET /health/live", "Expect: the unexpected"), 417)
+
+
+def test_what_comes_of_a_body_after_its_answer_is_no_request(connection: Connection, alice: User) -> None:
+    """RFC 9112, 9.3: also where almost all of it was there, collected with chunks that didn't seem to end."""
+    first = request("GET /health/live", CHUNKED, body=b"0 ;a\r\n\r\n")
+    rest = smuggled(alice)
+    length = LIMIT + 512
+    body = b" " * (length - len(rest))
+    second = request("POST /api/tasks", JSON, f"Content-Length: {length}", body=body)
+    connection.send(first + second)
+    assert connection.answer().status_code == 200
+    assert connection.answer().status_code == 401
+    with suppress(OSError):
+        connection.send(rest)
+    assert connection.rest() == b""
+    assert alice.titles() == []
 
 
 # Bodies are whole, or refused

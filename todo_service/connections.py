@@ -31,10 +31,9 @@ MAX_AHEAD = 1024 * 1024
 RECEIVED_AT_ONCE = 64 * 1024
 
 HEAD_END = re.compile(rb"\n\r?\n")
-# How a chunked body ends (RFC 9112, section 7.1); the same may stand inside of one, which the parser will find out.
-CHUNKS_END = re.compile(rb"(?:^|\r\n)0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
-# Looked through once more when more has come: the longest ending, by gunicorn's limits.
-ENDING = 8 * 1024
+CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]+")
+# The longest line before a chunk, and trailer, that is collected: each new byte may cost a look at all of it.
+MAX_CHUNK_LINE = 8 * 1024
 
 
 class Lane:
@@ -58,9 +57,14 @@ class Lane:
     def leave(self) -> None:
         with self._lock:
             self._free += 1
-            while self._queue:
+        self.call()
+
+    def call(self) -> None:
+        """Wake the next in the queue if there is a place, as one that was woken may be given up before it takes it."""
+        with self._lock:
+            while self._free and self._queue:
                 following = self._queue.popleft()
-                if not following.closed:
+                if not (following.closed or following.closing):
                     self._wake(following)
                     break
 
@@ -116,9 +120,24 @@ class Connection:
             return False
         if not isinstance(self.request.body.reader, ChunkedReader):
             return self._is_large() or len(self.arrived) >= self.request.body.reader.length
-        ended = CHUNKS_END.search(self.arrived, max(0, self._searched - ENDING))
-        self._searched = len(self.arrived)
-        return bool(ended) or self._searched > MAX_COLLECTED
+        return self._has_chunks() or len(self.arrived) > MAX_COLLECTED
+
+    def _has_chunks(self) -> bool:
+        """Whether chunks have come up to the last (RFC 9112, section 7.1), or to what is none: the parser says which.
+
+        Goes from one to the next, and never over what it has passed: bodies may be made so that a search takes minutes.
+        """
+        while (end := self.arrived.find(b"\n", self._searched, self._searched + MAX_CHUNK_LINE)) >= 0:
+            size = CHUNK_SIZE.match(self.arrived, self._searched, end)
+            if not size:
+                return True
+            length = int(size[0], 16)
+            if length == 0:
+                if self.arrived.find(b"\r\n\r\n", end - 1) >= 0:
+                    return True
+                break
+            self._searched = end + 1 + length + 2
+        return len(self.arrived) - self._searched > MAX_CHUNK_LINE
 
     def _read_head(self) -> bool:
         ended = HEAD_END.search(self.arrived, max(0, self._searched - 2))
@@ -177,7 +196,8 @@ class Connection:
         except (ParseException, OSError):
             return False
         reader = self.request.body.reader
-        return reader.parser is None if isinstance(reader, ChunkedReader) else reader.length == 0
+        over = reader.parser is None if isinstance(reader, ChunkedReader) else reader.length == 0
+        return over and not self.request.body.failed
 
     def flush(self) -> bool:
         """Send as much as the client takes now; whether that is all."""
@@ -201,14 +221,26 @@ class Connection:
         elif self.arrived:
             self.until = time.monotonic() + REQUEST_SECONDS
 
+    def close(self) -> None:
+        """Give the client up, and let go of all that is kept at once: the parser and the lane may hold this longer."""
+        self.closed = True
+        self.sock.close()
+        self.arrived, self._rest = bytearray(), memoryview(b"")
+        self._made.clear()
+
     # What gunicorn's parser and response take for the socket.
 
-    def recv(self, _size: int) -> bytes:
+    def recv(self, size: int) -> bytes:
+        """No more than `size`: for each chunk of a body the parser copies what it has got beyond."""
         if not self.arrived and self._reads_until is not None:
             self._invite()
             self.sock.settimeout(max(0.001, self._reads_until - time.monotonic()))
-            return self.sock.recv(RECEIVED_AT_ONCE)
-        data, self.arrived = bytes(self.arrived), bytearray()
+            return self.sock.recv(min(size, RECEIVED_AT_ONCE))
+        if not self.arrived:
+            # Not the end, for which the parser would take an empty answer: the rest of a body may be on its way.
+            raise NoMoreData
+        data = bytes(self.arrived[:size])
+        del self.arrived[:size]
         return data
 
     def send(self, _continue: bytes) -> None:

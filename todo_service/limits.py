@@ -41,8 +41,8 @@ REDIS: dict[str, Any] = dict(
 # After a failure Redis is left alone this long; then one request tries it again.
 PAUSE_SECONDS = 3
 REMIND_SECONDS = 60
-# So many windows a process counts in: beyond it, and if none of them is over, all are forgotten, and counting starts
-# anew (some 10 MB).
+# So many windows a process counts in (some 10 MB): beyond it those that are over are forgotten or, if that doesn't make
+# room for as many again as are left, all of them, and counting starts anew.
 MAX_WINDOWS = 50_000
 
 
@@ -113,7 +113,7 @@ class Windows:
 
     def _forget(self, now: float) -> None:
         running = {key: window for key, window in self._windows.items() if window[1] > now}
-        self._windows = running if len(running) < MAX_WINDOWS else {}
+        self._windows = running if len(running) <= MAX_WINDOWS // 2 else {}
 
 
 class Breaker:

@@ -219,7 +219,7 @@ class Worker(base.Worker):
 
     def count(self) -> None:
         self.nr += 1
-        if self.nr == self.max_requests:
+        if self.nr >= self.max_requests and self.alive:
             log.info("this worker has answered as many requests as it should")
             self.alive = False
             os.write(self.PIPE[1], b".")
@@ -248,6 +248,7 @@ class Worker(base.Worker):
         )
         connection.sendall("\r\n".join([*head, "", ""]).encode() + body)
         connection.closing = True
+        self.lane.call()
         return READ if self.sent(connection) else WRITE
 
     def wait_for(self, connection: Connection, event: int) -> None:
@@ -255,9 +256,9 @@ class Worker(base.Worker):
             self.epoll.modify(connection.descriptor, event)
 
     def drop(self, connection: Connection) -> None:
-        connection.closed = True
         self.connections.pop(connection.descriptor, None)
-        connection.sock.close()
+        connection.close()
+        self.lane.call()
 
 
 class Reply(wsgi.Response):

@@ -1,0 +1,108 @@
+"""Statements that PostgreSQL knows by a name: when they are, and that nothing comes of it when a name doesn't work.
+
+The proxy plays the pooler that gives a message another connection than the one before.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask import Flask
+from sqlalchemy import select
+
+from tests.conftest import User, run_sql, settings_for, user_of
+from tests.wire import Wire
+from todo_service import cli, create_app
+from todo_service.db import Database, Query
+from todo_service.models import tasks
+from todo_service.statements import SENT_BEFORE
+
+PREPARE = re.compile(r"PREPARE .*?; (?=EXECUTE)", re.DOTALL)
+
+
+@pytest.fixture
+def wire(database_url: str) -> Iterator[Wire]:
+    with Wire(database_url) as running:
+        yield running
+
+
+@pytest.fixture
+def user(wire: Wire) -> User:
+    """Of an app with one connection."""
+    return user_of(create_app(settings_for(wire.dsn(), pool_size=1)), "carol")
+
+
+def kinds(wire: Wire) -> list[str]:
+    """How the statement of each message was sent."""
+    return ["".join(re.findall(r"\b(?:PREPARE|EXECUTE) ", sql)).lower().strip() or "full" for sql in wire.queries]
+
+
+def test_a_statement_is_prepared_after_some_uses(wire: Wire, user: User) -> None:
+    titles = [f"100 % {number}" for number in range(SENT_BEFORE + 3)]
+    for title in titles:
+        user.create(title)
+    assert kinds(wire) == ["full"] * SENT_BEFORE + ["prepare execute", "execute", "execute"]
+    assert user.titles("?sort=position") == titles
+
+
+def test_a_name_that_is_unknown_to_the_server(wire: Wire, user: User) -> None:
+    """The message is sent again in full, the change made once, and no name relied on any more."""
+    for _ in range(SENT_BEFORE + 1):
+        user.create("before")
+    wire.reset()
+    wire.rewrite = lambda sql: f"DEALLOCATE ALL; {sql}" if "EXECUTE" in sql else sql
+    user.create("after")
+    user.create("later")
+    assert kinds(wire) == ["execute", "full", "full"]
+    assert user.titles("?sort=position")[SENT_BEFORE + 1 :] == ["after", "later"]
+
+
+def test_a_name_that_is_taken(wire: Wire, user: User) -> None:
+    for _ in range(SENT_BEFORE):
+        user.create("before")
+    wire.reset()
+    wire.rewrite = lambda sql: "".join(PREPARE.findall(sql)) + sql
+    user.create("after")
+    user.create("later")
+    assert kinds(wire) == ["prepare execute", "full", "full"]
+    assert user.titles("?sort=position")[SENT_BEFORE:] == ["after", "later"]
+
+
+def test_a_statement_that_fails_is_not_sent_again(wire: Wire, user: User) -> None:
+    """Whatever else is wrong with it: only what a name brings about is healed without one."""
+    task = user.create()
+    for number in range(SENT_BEFORE + 1):
+        assert user.patch(f"/api/tasks/{task['id']}", json={"title": f"{number}"}).status_code == 200
+    wire.reset()
+    wire.rewrite = lambda sql: f"{sql}; SELECT 1/0"
+    assert user.patch(f"/api/tasks/{task['id']}", json={"title": "x"}).status_code == 500
+    assert kinds(wire) == ["execute"]
+    wire.rewrite = None
+    assert user.titles() == [f"{SENT_BEFORE}"]
+
+
+def test_a_migration_that_changes_what_a_statement_gives(make_database: Callable[[], str]) -> None:
+    """PostgreSQL refuses to run the old plan ("cached plan must not change result type")."""
+    url = make_database()
+    cli.upgrade(url)
+    with Wire(url) as wire:
+        user = user_of(create_app(settings_for(wire.dsn(), pool_size=1)), "carol")
+        path = f"/api/tasks/{user.create('one', priority='high')['id']}"
+        before = [user.get(path).json for _ in range(SENT_BEFORE + 2)][-1]
+        run_sql(url, "ALTER TABLE tasks ALTER COLUMN description TYPE varchar")
+        wire.reset()
+        assert [user.get(path).json for _ in range(2)] == [before, before]
+        assert kinds(wire) == ["execute", "full", "full"]
+
+
+def test_a_plan_made_for_one_shows_nothing_to_another(app: Flask, alice: User, bob: User) -> None:
+    """Not even that of a statement without an owner filter, prepared with the rights to see all rows."""
+    own = {user.id: user.create()["id"] for user in (alice, bob)}
+    database = Database(settings_for(app.extensions["database"].url, pool_size=1))
+    query = Query(select(tasks.c.id))
+    for _ in range(SENT_BEFORE + 2):
+        assert {id for (id,) in database.unscoped(query)} >= set(own.values())
+    for _ in range(2):
+        for user in (alice, bob):
+            assert database.read(user.id, query) == [(own[user.id],)]
+    database.pool.dispose()
