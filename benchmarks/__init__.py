@@ -1,4 +1,4 @@
-"""How the service's time and space grow; what is measured, and the figures of the last run, are kept here.
+"""How fast the service is, what it costs, how that grows; what is measured, and the last run's figures, are kept here.
 
 __main__     all of it (make bench)
 load         requests a second under load; and 304 against the list in full

@@ -54,7 +54,7 @@ def draw_threads(measured: dict[str, Any], path: Path) -> None:
     axes.set_xlabel("threads of one process")
     axes.set_ylabel("requests a second")
     axes.grid(axis="y", color="#dddddd")
-    axes.legend(frameon=False)
+    figure.legend(loc="outside upper left", ncols=2, frameon=False)
     save(figure, path)
 
 

@@ -50,7 +50,10 @@ class Load:
         together = sorted(took for one in self.took.values() for took in one)
         kinds = {kind: times(sorted(took)) for kind, took in sorted(self.took.items())}
         rate = round(len(together) / (self.last - self.counts_from), 1)
-        return {"all": self.all, "errors": self.errors, "per_second": rate} | times(together) | {"kinds": kinds}
+        # The machine's processors are the client's, too.
+        own = round(time.process_time() * 1000 / self.all, 3)
+        figures = times(together) | {"client_cpu": own, "kinds": kinds}
+        return {"all": self.all, "errors": self.errors, "per_second": rate} | figures
 
 
 def times(took: list[float]) -> dict[str, float]:
