@@ -78,7 +78,7 @@ def under_load(names: list[str], url: str | None, checkout: Path, size: Size, ou
 def on_many_tasks(context: click.Context, names: list[str], url: str | None, tasks: int, tiny: bool, out: Path) -> None:
     """Measure these in one database."""
     with tempfile.TemporaryDirectory(prefix="todo-bench-") as folder:
-        data = None if url else Path(folder) / "data"
+        data = None if url else Path(folder)
         common: dict[str, Any] = {"tasks": tasks, "url": url, "data": data} | ({"rounds": 1} if tiny else {})
         few = {"writes": "by title"} if tiny else {}
         for name in names:

@@ -52,7 +52,7 @@ def measure(stage: Stage) -> dict[str, Any]:
     click.echo("cost: memory")
     connections = max(stage.size.connections)
     with stage.service() as service:
-        idle = memory(service.workers())
+        idle = settled(service.workers())
         loaded = stage.load(service, MIXED, connections)
         after = memory(service.workers())
         master = memory([service.process.pid])
@@ -70,6 +70,15 @@ def python(folder: Path, code: str) -> str:
     """What Python prints, run in `folder`."""
     command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=True).stdout  # noqa: S603
+
+
+def settled(pids: Iterable[int]) -> float:
+    """The same when it doesn't change any more: the first worker answers while others still start."""
+    before, now, deadline = 0.0, memory(pids), time.monotonic() + READY_SECONDS
+    while now != before and time.monotonic() < deadline:
+        time.sleep(0.5)
+        before, now = now, memory(pids)
+    return now
 
 
 def memory(pids: Iterable[int]) -> float:

@@ -5,7 +5,7 @@ same, with some milliseconds added to each round trip, as between two data centr
 """
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import closing
 from typing import Any
 
@@ -14,7 +14,6 @@ import psycopg2
 from psycopg2.extensions import parse_dsn
 
 from benchmarks.delay import delayed
-from benchmarks.load import errors
 from benchmarks.stage import MIXED, Stage, middle
 from tests.servers import dsn_url
 
@@ -45,8 +44,9 @@ def measure(stage: Stage) -> dict[str, Any]:
 
 def summary(place: str, threads: int, runs: list[dict[str, Any]]) -> dict[str, Any]:
     figures = {name: middle(one[name] for one in runs) for name in ("per_second", "p50", "p99")}
-    lost = {"errors": {"all": sum(map(errors, runs))}}
-    return {"place": place, "threads": threads, "runs": [one["per_second"] for one in runs]} | figures | lost
+    errors = sum((Counter(one["errors"]) for one in runs), Counter())
+    rates = [one["per_second"] for one in runs]
+    return {"place": place, "threads": threads, "runs": rates, "errors": errors} | figures
 
 
 def round_trip(url: str) -> float:
