@@ -1,6 +1,13 @@
-"""How the service's time and space grow; what is measured, and the figures of the last run, are kept here.
+"""How fast the service is, what it costs, how that grows; what is measured, and the last run's figures, are kept here.
 
-growth       the run: two databases, one a hundred times the other; table, JSON, chart
+__main__     all of it (make bench)
+load         requests a second under load; and 304 against the list in full
+threads      what a process answers with each number of threads, the database near and far
+cost         memory, and time to start
+stage        the service as it is shipped, on a database with users, under load
+client       the load, a process of its own
+delay        a database that is far, another one
+growth       a run of its own: two databases, one a hundred times the other; table, JSON, chart
 writes       what each index costs on changes and gains on reads
 operations   what a user does, as requests
 statements   the statements that a request sends, and PostgreSQL's account of them

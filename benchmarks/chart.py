@@ -1,4 +1,4 @@
-"""The results of `growth` as a chart: what each operation takes with ten million tasks, against a hundred thousand."""
+"""Results as charts: what each operation takes in a large database against a small one; and what threads bring."""
 
 import re
 from pathlib import Path
@@ -17,9 +17,7 @@ SMALL, LARGE, LIMIT = "#8aa4c8", "#1f4e8c", "#c0392b"
 def draw(results: dict[str, Any], path: Path) -> None:
     """Write an SVG to `path`: for each operation two bars, and the ratio beside them."""
     rows = [one for one in results["results"] if one["kept"] and not VARIANTS.search(one["name"])][::-1]
-    # No ids and dates of the run, so that the same results give the same file.
-    plt.rcParams |= {"svg.hashsalt": "growth", "svg.fonttype": "none", "font.size": 8}
-    figure, axes = plt.subplots(figsize=(9, 1 + 0.2 * len(rows)), layout="constrained")
+    figure, axes = new((9, 1 + 0.2 * len(rows)))
     for kind, colour, shift in (("small", SMALL, 0.2), ("ordinary", LARGE, -0.2)):
         count = results["tasks"]["small" if kind == "small" else "large"]
         places = [number + shift for number in range(len(rows))]
@@ -38,7 +36,37 @@ def draw(results: dict[str, Any], path: Path) -> None:
     axes.set_yticks(range(len(rows)), [one["name"] for one in rows])
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xlabel("milliseconds a request, without the network; median, for a user with the same number of tasks")
-    axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper left", ncols=2, frameon=False)
+    save(figure, path)
+
+
+def draw_threads(measured: dict[str, Any], path: Path) -> None:
+    """Write an SVG to `path`: requests a second for each number of threads, a line for each place of the database."""
+    figure, axes = new((7, 3.6))
+    for place, colour in (("near", LARGE), ("far", LIMIT)):
+        points = [(one["threads"], one["per_second"]) for one in measured["results"] if one["place"] == place]
+        label = f"database {measured['round_trip'][place]} ms away"
+        axes.plot(*zip(*points, strict=True), "o-", color=colour, label=label)
+    threads = sorted({one["threads"] for one in measured["results"]})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(threads, [str(number) for number in threads])
+    axes.set_ylim(0)
+    axes.set_xlabel("threads of one process")
+    axes.set_ylabel("requests a second")
+    axes.grid(axis="y", color="#dddddd")
+    figure.legend(loc="outside upper left", ncols=2, frameon=False)
+    save(figure, path)
+
+
+def new(size: tuple[float, float]) -> Any:
+    """A figure and its axes, on white, which is legible whatever the page has behind it."""
+    # No ids of the run, so that the same results give the same file.
+    plt.rcParams |= {"svg.hashsalt": "growth", "svg.fonttype": "none", "font.size": 8}
+    figure, axes = plt.subplots(figsize=size, layout="constrained", facecolor="white")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def save(figure: Any, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

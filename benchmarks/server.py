@@ -5,7 +5,7 @@ Its data lie in a folder that is removed at the end, unless the caller names one
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,14 @@ SHOWN = ("server_version", "jit", "work_mem", *SETTINGS)
 
 
 @contextmanager
-def bundled(folder: Path | None) -> Iterator[str]:
+def bundled(folder: Path | None, settings: Mapping[str, str] = SETTINGS) -> Iterator[str]:
     """The bundled PostgreSQL for the length of a block; its data in `folder`, or in one that is removed then."""
     place = folder or Path(tempfile.mkdtemp(prefix="todo-growth-"))
     place.mkdir(parents=True, exist_ok=True)
     place.chmod(0o755)
     try:
         server = embedded.start(place)
-        for name, value in SETTINGS.items():
+        for name, value in settings.items():
             execute(server.url, f"ALTER SYSTEM SET {name} = '{value}'")
         server.stop()
         server = embedded.start(place)

@@ -3,46 +3,74 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.conftest import run_sql
 from todo_service.config import ROOT
 
-SECONDS = 120
-
-
-def run(module: str, folder: Path, *options: str) -> Any:
-    """What a benchmark writes as JSON, run as its user runs it."""
-    file = folder / "results.json"
-    command = [sys.executable, "-m", f"benchmarks.{module}", "--tasks=2000", "--rounds=1", f"--json={file}", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
-    assert done.returncode == 0, done.stderr
-    return json.loads(file.read_text())
+SECONDS = 180
 
 
 def databases(server: str) -> set[str]:
-    return {name for (name,) in run_sql(server, "SELECT datname FROM pg_database WHERE datname LIKE 'growth%'")}
+    sql = "SELECT datname FROM pg_database WHERE datname ~ '^(growth|load)_'"
+    return {name for (name,) in run_sql(server, sql)}
 
 
-def test_growth(database_server: str, tmp_path: Path) -> None:
-    before = databases(database_server)
-    results = run("growth", tmp_path, f"--server={database_server}")
-    assert results["tasks"]["large"] >= 2000
-    times = {one["name"]: one["times"] for one in results["results"]}
+@pytest.fixture(scope="module")
+def results(database_server: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `make bench` writes as JSON, run as its user runs it."""
+    before, folder = databases(database_server), tmp_path_factory.mktemp("bench")
+    command = [sys.executable, "-m", "benchmarks", "--smoke", f"--server={database_server}", f"--out={folder}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    assert databases(database_server) == before
+    assert {file.name for file in folder.glob("*.svg")} == {"growth.svg", "threads.svg"}
+    return {file.stem: json.loads(file.read_text()) for file in folder.glob("*.json")}
+
+
+def test_growth(results: dict[str, Any]) -> None:
+    growth = results["growth"]
+    assert growth["tasks"]["large"] >= 2000
+    times = {one["name"]: one["times"] for one in growth["results"]}
     assert len(times) > 60
     for one in times.values():
         assert set(one) == {"small", "ordinary", "busy", "heavy"}
         assert all(times["request"] > 0 and times["statement"] > 0 and times["pages"] > 0 for times in one.values())
-    assert databases(database_server) == before
 
 
-def test_writes(database_server: str, tmp_path: Path) -> None:
-    before = databases(database_server)
-    results = run("writes", tmp_path, f"--server={database_server}", "--only=title")
-    assert set(results) == {"by title"}
+def test_writes(results: dict[str, Any]) -> None:
+    assert set(results["writes"]) == {"by title"}
     for change in ("create", "update", "complete"):
         for figure in (change, f"{change}, bytes"):
-            without, with_index = results["by title"][figure]
+            without, with_index = results["writes"]["by title"][figure]
             assert min(without, with_index) > 0
-    assert databases(database_server) == before
+
+
+@pytest.mark.parametrize("name", ["load", "304", "threads", "cost"])
+def test_under_load(results: dict[str, Any], name: str) -> None:
+    assert results[name]["results"]
+    for one in results[name]["results"]:
+        assert one["per_second"] > 0
+        assert 0 < one["p50"] <= one["p99"]
+        assert not any(one["errors"].values())
+
+
+def test_polls_end_in_304(results: dict[str, Any]) -> None:
+    # A poll that is answered by anything else is an error.
+    found = {one["kind"]: [*one["kinds"]] for one in results["304"]["results"]}
+    assert found == {"list": ["list"], "poll": ["poll"]}
+
+
+def test_the_far_database_is_far(results: dict[str, Any]) -> None:
+    trips = results["threads"]["round_trip"]
+    assert trips["far"] >= 5
+    assert trips["near"] < trips["far"]
+
+
+def test_cost(results: dict[str, Any]) -> None:
+    cost = results["cost"]
+    assert cost["start_ms"] > 0
+    assert cost["import_ms"] > 0
+    assert min(cost["worker_idle_mb"], cost["worker_after_load_mb"], cost["master_mb"]) > 1

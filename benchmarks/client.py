@@ -1,0 +1,147 @@
+"""A load on the service: connections that are kept, each with its next request as soon as the last is answered.
+
+    python -m benchmarks.client < what.json > measured.json
+
+A process of its own, and one that imports little, so that it takes as little as it can from what it measures. What is
+asked: `{"port", "connections", "seconds", "mix": {kind: weight}, "users": [{"token", "ids"}]}`. An answer other than
+the kind's own status is an error, and so is a lost connection. The first quarter of the time only warms up.
+"""
+
+import asyncio
+import json
+import random
+import re
+import sys
+import time
+from collections import Counter, defaultdict
+from itertools import count
+from typing import Any, cast
+
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+ETAG = re.compile(rb"\r\netag: *(\S+)", re.IGNORECASE)
+STATUS = {"list": 200, "get": 200, "update": 200, "create": 201, "poll": 304}
+WITHOUT_BODY = (204, 304)
+
+
+class Load:
+    """What all connections share: when they end, and what was measured."""
+
+    def __init__(self, asked: dict[str, Any]) -> None:
+        self.kinds, self.weights = list(asked["mix"]), list(asked["mix"].values())
+        began = time.perf_counter()
+        self.counts_from = self.last = began + asked["seconds"] / 4
+        self.ends = self.counts_from + asked["seconds"]
+        self.took: dict[str, list[float]] = defaultdict(list)
+        self.errors: Counter[str] = Counter()
+        self.all = 0
+
+    def note(self, kind: str, began: float, status: int) -> bool:
+        """Note a request that is answered; whether it counts."""
+        self.all += 1
+        self.last = time.perf_counter()
+        counts = bool(began >= self.counts_from) and kind in self.kinds
+        if status != STATUS[kind]:
+            self.errors[f"{kind} {status}"] += 1
+        elif counts:
+            self.took[kind].append((self.last - began) * 1000)
+        return counts
+
+    def measured(self) -> dict[str, Any]:
+        together = sorted(took for one in self.took.values() for took in one)
+        kinds = {kind: times(sorted(took)) for kind, took in sorted(self.took.items())}
+        rate = round(len(together) / (self.last - self.counts_from), 1)
+        # The machine's processors are the client's, too.
+        own = round(time.process_time() * 1000 / self.all, 3)
+        figures = times(together) | {"client_cpu": own, "kinds": kinds}
+        return {"all": self.all, "errors": self.errors, "per_second": rate} | figures
+
+
+def times(took: list[float]) -> dict[str, float]:
+    """Milliseconds that half of the requests took, and 99 %."""
+    return {f"p{part}": round(took[len(took) * part // 100], 2) if took else 0 for part in (50, 99)}
+
+
+class Connection(asyncio.Protocol):
+    """One user's connection."""
+
+    def __init__(self, load: Load, user: dict[str, Any], number: int) -> None:
+        self.ended = asyncio.get_running_loop().create_future()
+        self._load, self._ids = load, user["ids"]
+        self._head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {user['token']}\r\n"
+        self._random = random.Random(number)  # noqa: S311
+        self._titles = (f"Task {number} {title}" for title in count(1))
+        self._arrived = bytearray()
+        self._needed: int | None = None
+        self._etag = ""
+        self._counted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._ask()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ended.done():
+            self._load.errors["connection lost"] += 1
+            self.ended.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        self._arrived += data
+        if self._needed is None:
+            end = self._arrived.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            self._read_head(bytes(self._arrived[:end]), end + 4)
+        if self._needed is not None and len(self._arrived) >= self._needed:
+            self._counted |= self._load.note(self._kind, self._began, self._status)
+            self._ask()
+
+    def _read_head(self, head: bytes, length: int) -> None:
+        self._status = int(head[9:12])
+        body = LENGTH.search(head)
+        self._needed = length + (int(body[1]) if body and self._status not in WITHOUT_BODY else 0)
+        if self._kind != "get" and (etag := ETAG.search(head)):
+            self._etag = etag[1].decode()
+
+    def _ask(self) -> None:
+        self._arrived.clear()
+        self._needed = None
+        # However slow it is, there is something to tell.
+        if self._counted and time.perf_counter() >= self._load.ends:
+            self.ended.set_result(None)
+            self._transport.close()
+            return
+        [kind] = self._random.choices(self._load.kinds, self._load.weights)
+        # The first poll has nothing to compare with yet.
+        self._kind = "list" if kind == "poll" and not self._etag else kind
+        text = self._request()
+        self._began = time.perf_counter()
+        self._transport.write(text)
+
+    def _request(self) -> bytes:
+        task = "" if self._kind in ("list", "poll", "create") else f"/{self._random.choice(self._ids)}"
+        method = {"update": "PATCH", "create": "POST"}.get(self._kind, "GET")
+        query = "?limit=20" if self._kind in ("list", "poll") else ""
+        more = f"If-None-Match: {self._etag}\r\n" if self._kind == "poll" else ""
+        body = json.dumps({"title": next(self._titles)}) if method != "GET" else ""
+        if body:
+            more = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        return f"{method} /api/tasks{task}{query} HTTP/1.1\r\n{self._head}{more}\r\n{body}".encode()
+
+
+async def main(asked: dict[str, Any]) -> dict[str, Any]:
+    load, loop, users = Load(asked), asyncio.get_running_loop(), asked["users"]
+
+    async def one(number: int) -> None:
+        def connection() -> Connection:
+            return Connection(load, users[number % len(users)], number)
+
+        _, protocol = await loop.create_connection(connection, "127.0.0.1", asked["port"])
+        await protocol.ended
+
+    async with asyncio.timeout(asked["seconds"] * 1.25 + 20):
+        await asyncio.gather(*map(one, range(asked["connections"])))
+    return load.measured()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asyncio.run(main(json.load(sys.stdin)))))
