@@ -4,7 +4,7 @@ What stands where; a module imports only from the lines below its own, never fro
 
     app          the factory: puts everything together
     worker       how gunicorn serves it             connections its clients' connections
-    cli          the `flask` commands
+    cli          the `flask` commands               replies    what the worker answers by itself
     tasks        one task, and the list             batch      many operations as one
     changes      delta sync                         stats      counts
     transfer     export and import                  metrics    Prometheus

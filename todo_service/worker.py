@@ -6,7 +6,8 @@ next on any connection; the one that wakes up does what can be done at once and 
 request when that is there, not when it begins, and the rest of an answer is sent when its reader is ready. No request
 is handed from one thread to another.
 
-What is the matter with a single connection is left to `connections.py`, what HTTP is to gunicorn.
+What is the matter with a single connection is left to `connections.py`, what is sent to `replies.py`, and what HTTP is
+to gunicorn.
 """
 
 import logging
@@ -15,21 +16,19 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
-from http import HTTPStatus
 from typing import Any, cast
 
 from gunicorn.http import wsgi
-from gunicorn.http.errors import ExpectationFailed, LimitRequestHeaders, LimitRequestLine, NoMoreData, ParseException
-from gunicorn.util import http_date
+from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.workers import base
 from uuid_utils import uuid7
 
 from .connections import LINGER_SECONDS, Connection, Lane
-from .errors import PROBLEM_JSON, Problem, document
+from .errors import Problem
 from .health import STOPPING
+from .replies import Reply, late, malformed, refusal
 
 log = logging.getLogger(__name__)
 
@@ -235,18 +234,7 @@ class Worker(base.Worker):
         """Answer a client whose request doesn't get to the app; what to wait for next."""
         request_id = str(uuid7())
         log.info("%s from %s: %s id=%s", problem.status, connection.client, problem.detail, request_id)
-        body = document(problem, request_id)
-        head = (
-            f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}",
-            f"Date: {http_date()}",
-            f"Content-Type: {PROBLEM_JSON}",
-            f"Content-Length: {len(body)}",
-            f"X-Request-ID: {request_id}",
-            "Cache-Control: no-store",
-            "X-Content-Type-Options: nosniff",
-            "Connection: close",
-        )
-        connection.sendall("\r\n".join([*head, "", ""]).encode() + body)
+        connection.sendall(refusal(problem, request_id))
         connection.closing = True
         self.lane.call()
         return READ if self.sent(connection) else WRITE
@@ -259,47 +247,3 @@ class Worker(base.Worker):
         self.connections.pop(connection.descriptor, None)
         connection.close()
         self.lane.call()
-
-
-class Reply(wsgi.Response):
-    """gunicorn's response, less what it checks of headers: they come from Werkzeug, which has checked them."""
-
-    def process_headers(self, headers: Iterable[tuple[str, str]]) -> None:
-        self.headers = list(headers)
-        length = next((value for name, value in self.headers if name == "Content-Length"), None)
-        self.response_length = None if length is None else int(length)
-
-    def default_headers(self) -> list[str]:
-        version: tuple[int, int] = self.req.version  # type: ignore[assignment]
-        lines = [
-            f"HTTP/{version[0]}.{version[1]} {self.status}\r\n",
-            date_line(int(time.time())),
-            "Connection: close\r\n" if self.should_close() else "Connection: keep-alive\r\n",
-        ]
-        return [*lines, "Transfer-Encoding: chunked\r\n"] if self.chunked else lines
-
-
-@lru_cache(maxsize=1)
-def date_line(second: int) -> str:
-    return f"Date: {http_date(second)}\r\n"
-
-
-def malformed(error: Exception) -> Problem:
-    """What is wrong with a request that gunicorn can't read (RFC 9112), told without repeating any of it."""
-    if isinstance(error, LimitRequestLine):
-        return problem(414, "uri-too-long", "The address is too long.")
-    if isinstance(error, LimitRequestHeaders):
-        return problem(431, "headers-too-large", "The request's header fields are too large, or too many.")
-    if isinstance(error, ExpectationFailed):
-        return problem(417, "expectation-failed", "The only thing that can be expected here is 100-continue.")
-    return problem(400, "bad-request", "The request is not HTTP as it should be.")
-
-
-def late() -> Problem:
-    return problem(408, "timeout", "The request took too long to arrive.")
-
-
-def problem(status: int, code: str, detail: str) -> Problem:
-    made = Problem(detail, code=code)
-    made.status = status
-    return made
