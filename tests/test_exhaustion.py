@@ -8,6 +8,8 @@ import contextlib
 import re
 import resource
 import select
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -212,6 +214,8 @@ def test_a_place_whose_client_has_left_is_taken_by_the_next(database_url: str, a
             # Until it has its place, or stands in the queue.
             time.sleep(0.5)
         assert not select.select([leaver.socket, next_one.socket], [], [], 0)[0]
+        # At the end with a reset: after a mere end of what it sends it may still want its answer.
+        leaver.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         leaver.close()
         holder.close()
         assert next_one.answer().status_code == 201
@@ -236,6 +240,19 @@ def rich(app: Flask) -> User:
 def test_slow_readers_keep_nobody_waiting(service: Service, crowd: Crowd, rich: User, path: str) -> None:
     crowd.connect(MANY, request(f"GET {path}", f"Authorization: Bearer {rich.token}"), receive_buffer=4096)
     assert_serves(service, rich)
+
+
+def test_a_slow_reader_who_has_said_all_gets_every_answer(service: Service, crowd: Crowd, rich: User) -> None:
+    """RFC 9112, 9.3.2 and 9.6: also to what was asked behind an answer that it took a while to read."""
+    [connection] = crowd.connect(1, receive_buffer=4096)
+    connection.send(request("GET /api/tasks", f"Authorization: Bearer {rich.token}") + request("GET /health/live"))
+    connection.say_goodbye()
+    # Until the first answer fills what there is between the two.
+    time.sleep(0.5)
+    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
+    assert connection.answer().status_code == 200
+    assert connection.answer().json == {"status": "ok"}
+    assert connection.rest() == b""
 
 
 def test_those_who_stall_are_cut_off_and_nobody_else(service: Service, crowd: Crowd, rich: User) -> None:

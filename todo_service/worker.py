@@ -170,21 +170,18 @@ class Worker(base.Worker):
         if connection.unsent and not self.sent(connection):
             return WRITE
         came = connection.receive()
-        if connection.closing or not came:
-            return READ if came else GONE
         try:
-            while connection.is_ready():
+            while not connection.closing and connection.is_ready():
                 self.cfg.pre_request(self, connection.request)
                 if not connection.begin():
                     return QUEUED
                 self.answer(connection)
                 if not self.sent(connection):
                     return WRITE
-                if connection.closing:
-                    return READ
         except (ParseException, NoMoreData) as error:
             return self.refuse(connection, malformed(error))
-        return READ
+        # Who has said all, and hears on, is answered first (RFC 9112, section 9.6).
+        return READ if came else GONE
 
     def answer(self, connection: Connection) -> None:
         """Let the app answer. Raises OSError when the client doesn't take it, or will never get the end of it."""
