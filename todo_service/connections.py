@@ -70,11 +70,15 @@ class Lane:
 
 
 class Connection:
-    """Whoever does something with it holds `lock`. At `until`, a time of time.monotonic(), it is given up."""
+    """Whoever does something with it holds `lock`. What the client does next is waited for since `since`, and until
+    `until` (times of time.monotonic()), when it is given up.
+    """
 
-    def __init__(self, sock: socket.socket, client: Any, server: Any, config: Config, lane: Lane, until: float) -> None:
+    def __init__(self, sock: socket.socket, client: Any, server: Any, config: Config, lane: Lane) -> None:
         self.lock = threading.Lock()
-        self.sock, self.client, self.server, self.until = sock, client, server, until
+        self.sock, self.client, self.server = sock, client, server
+        self._idle_seconds = config.keepalive
+        self.wait(self._idle_seconds)
         self.descriptor = sock.fileno()
         # A request whose head has come; and what has come that isn't read yet: its body, or a part of the next head.
         self.request: Any = None
@@ -110,7 +114,7 @@ class Connection:
             return True
         if not self.closing:
             if not self.in_request:
-                self.until = time.monotonic() + REQUEST_SECONDS
+                self.wait(REQUEST_SECONDS)
             self.arrived += data
         return bool(data)
 
@@ -204,7 +208,7 @@ class Connection:
         if self._made:
             self._rest = memoryview(b"".join([self._rest, *self._made]))
             self._made.clear()
-            self.until = time.monotonic() + REQUEST_SECONDS
+            self.wait(REQUEST_SECONDS)
         try:
             while self._rest:
                 self._rest = self._rest[self.sock.send(self._rest) :]
@@ -212,14 +216,17 @@ class Connection:
             return False
         return True
 
-    def rest(self, until: float) -> None:
+    def rest(self) -> None:
         """All is sent. Now the next request may come or, after the last answer, the client hang up."""
-        self.until = until
         if self.closing:
-            self.until = time.monotonic() + LINGER_SECONDS
+            self.wait(LINGER_SECONDS)
             self.sock.shutdown(socket.SHUT_WR)
-        elif self.arrived:
-            self.until = time.monotonic() + REQUEST_SECONDS
+        else:
+            self.wait(REQUEST_SECONDS if self.arrived else self._idle_seconds)
+
+    def wait(self, seconds: float) -> None:
+        self.since = time.monotonic()
+        self.until = self.since + seconds
 
     def close(self) -> None:
         """Give the client up, and let go of all that is kept at once: the parser and the lane may hold this longer."""

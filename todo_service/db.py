@@ -65,7 +65,7 @@ class Database:
         self._settings = settings
         self._thread = threading.local()
         # A user's changes wait for each other in any case. Here that costs less than in PostgreSQL, and no connection.
-        self._turns = [threading.Lock() for _ in range(1024)]
+        self._turns = [threading.Lock() for _ in range(16 * 1024)]
         self.pool = QueuePool(
             self._connect, pool_size=settings.pool_size, max_overflow=0, timeout=CHECKOUT, reset_on_return=None
         )

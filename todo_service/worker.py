@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 # All that is kept for clients who are not done with sending or reading; beyond it, those with most are given up.
 MAX_KEPT = 64 * 1024 * 1024
 # For each connection it has, so long a worker leaves a new one to the others.
-YIELD_SECONDS = 20e-6
+YIELD_SECONDS, MAX_YIELD_SECONDS = 20e-6, 2e-3
 # What to wait for: to be woken once; or nothing, because the connection is over, or woken by the lane.
 READ, WRITE = select.EPOLLIN | select.EPOLLONESHOT, select.EPOLLOUT | select.EPOLLONESHOT
 GONE, QUEUED = 0, -1
@@ -124,9 +124,12 @@ class Worker(base.Worker):
                     log.exception("unexpected")
 
     def accept(self, descriptor: int) -> None:
-        listener = self.listeners[descriptor]
+        listener = self.listeners.get(descriptor)
+        if not listener:
+            # Closed a moment ago, at a stop.
+            return
         # The fuller a worker, the later: all of them are woken by a new connection, and one with fewer should have it.
-        time.sleep(min(len(self.connections), 100) * YIELD_SECONDS)
+        time.sleep(min(len(self.connections) * YIELD_SECONDS, MAX_YIELD_SECONDS))
         try:
             sock, client = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -134,20 +137,21 @@ class Worker(base.Worker):
         except OSError as error:
             log.warning("no connection can be accepted: %s", error)
             self.make_room()
+            # It will be tried again at once, and there may be no room yet.
+            time.sleep(MAX_YIELD_SECONDS)
             return
         sock.setblocking(False)
-        until = time.monotonic() + self.cfg.keepalive
-        connection = Connection(sock, client, listener.getsockname(), self.cfg, self.lane, until)
+        connection = Connection(sock, client, listener.getsockname(), self.cfg, self.lane)
         self.connections[connection.descriptor] = connection
         self.epoll.register(connection.descriptor, READ)
         if len(self.connections) > self.cfg.worker_connections:
             self.make_room()
 
     def make_room(self) -> None:
-        """Give up the client that would be the first to be given up for its silence."""
+        """Give up the client who has been waited for the longest."""
         waiting = [connection for connection in list(self.connections.values()) if not connection.lock.locked()]
         if waiting:
-            self.give_up(min(waiting, key=lambda connection: connection.until))
+            self.give_up(min(waiting, key=lambda connection: connection.since))
 
     def serve(self, connection: Connection) -> None:
         with connection.lock:
@@ -224,7 +228,7 @@ class Worker(base.Worker):
         """Whether the client has taken all there is for it."""
         if not connection.flush():
             return False
-        connection.rest(time.monotonic() + self.cfg.keepalive)
+        connection.rest()
         return True
 
     def refuse(self, connection: Connection, problem: Problem) -> int:
