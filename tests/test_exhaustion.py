@@ -189,6 +189,17 @@ def test_kept_connections_keep_nobody_waiting(service: Service, crowd: Crowd, al
     assert_serves(service, alice)
 
 
+def test_where_connections_get_short_the_oldest_go(database_url: str, alice: User) -> None:
+    with Service(database_url, SECRET, WEB_CONCURRENCY="1", GUNICORN_CMD_ARGS="--worker-connections 20") as running:
+        connections = [Connection(running.port) for _ in range(40)]
+        assert_serves(running, alice)
+        assert connections[0].rest() == b""
+        connections[-1].send(request("GET /health/live"))
+        assert connections[-1].answer().status_code == 200
+        for connection in connections:
+            connection.close()
+
+
 # Chunks that say what the last one says, or of one byte each: a search from each of them would take minutes.
 DEAR = {
     "lines like the last chunk": b"f0000\r\n" + b"0\r\n" * 0x50000 + b"\r\n0\r\n\r\n",
