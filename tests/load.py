@@ -161,7 +161,8 @@ class Client:
         """Make a change that can be repeated until there is an answer."""
         path = f"/api/tasks/{task.id}"
         answer, in_doubt = self._tries.insist(method, path + suffix, body, **condition)
-        task.left |= in_doubt and not condition
+        task.left |= in_doubt > 0 and not condition
+        self.ledger.repeated += in_doubt
         self.ledger.unseen += answer.status in DONE_BEFORE
         self.ledger.acknowledged += 1
         if answer.status == 412:

@@ -64,14 +64,14 @@ class Tries:
         self._attempts.append(Attempt(self._name, time.monotonic(), error))
         return None if error else answer, doubt
 
-    def insist(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[Answer, bool]:
-        """Repeat until there is an answer; and whether an earlier try may have been done."""
-        patience, in_doubt = time.monotonic() + PATIENCE_SECONDS, False
+    def insist(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[Answer, int]:
+        """Repeat until there is an answer; and how many earlier tries may have been done."""
+        patience, in_doubt = time.monotonic() + PATIENCE_SECONDS, 0
         while True:
-            answer, doubt = self.once(method, path, body, in_doubt, **headers)
+            answer, doubt = self.once(method, path, body, in_doubt > 0, **headers)
             if answer:
                 return answer, in_doubt
-            in_doubt |= doubt
+            in_doubt += doubt
             expect(time.monotonic() < patience, f"{method} {path}: no answer within {PATIENCE_SECONDS} s")
             time.sleep(RETRY_SECONDS)
 
