@@ -4,11 +4,13 @@
 
 A process of its own, and one that imports little, so that it takes as little as it can from what it measures. What is
 asked: `{"port", "connections", "seconds", "mix": {kind: weight}, "users": [{"token", "ids"}]}`. An answer other than
-the kind's own status is an error, and so is a lost connection. The first quarter of the time only warms up.
+the kind's own status is an error, and so is a lost connection. What is counted begins when every connection has been
+answered once, and a quarter of the time later; from then on each answer counts, however long ago it was asked for.
 """
 
 import asyncio
 import json
+import math
 import random
 import re
 import sys
@@ -28,31 +30,42 @@ class Load:
 
     def __init__(self, asked: dict[str, Any]) -> None:
         self.kinds, self.weights = list(asked["mix"]), list(asked["mix"].values())
-        began = time.perf_counter()
-        self.counts_from = self.last = began + asked["seconds"] / 4
-        self.ends = self.counts_from + asked["seconds"]
+        self._seconds, self._waiting = asked["seconds"], asked["connections"]
+        self._began = self.last = time.perf_counter()
+        self.counts_from = self.ends = math.inf
+        self.all_answered = 0.0
         self.took: dict[str, list[float]] = defaultdict(list)
         self.errors: Counter[str] = Counter()
         self.all = 0
 
+    def note_first(self) -> None:
+        """One connection more has been answered for the first time, or never will be."""
+        self._waiting -= 1
+        if not self._waiting:
+            now = time.perf_counter()
+            self.all_answered = now - self._began
+            self.counts_from = self.last = now + self._seconds / 4
+            self.ends = self.counts_from + self._seconds
+
     def note(self, kind: str, began: float, status: int) -> bool:
         """Note a request that is answered; whether it counts."""
         self.all += 1
-        self.last = time.perf_counter()
-        counts = bool(began >= self.counts_from) and kind in self.kinds
+        now = time.perf_counter()
+        counts = now >= self.counts_from and kind in self.kinds
         if status != STATUS[kind]:
             self.errors[f"{kind} {status}"] += 1
         elif counts:
-            self.took[kind].append((self.last - began) * 1000)
+            self.last = now
+            self.took[kind].append((now - began) * 1000)
         return counts
 
     def measured(self) -> dict[str, Any]:
         together = sorted(took for one in self.took.values() for took in one)
         kinds = {kind: times(sorted(took)) for kind, took in sorted(self.took.items())}
-        rate = round(len(together) / (self.last - self.counts_from), 1)
+        rate = round(len(together) / max(0.001, self.last - self.counts_from), 1)
         # The machine's processors are the client's, too.
-        own = round(time.process_time() * 1000 / self.all, 3)
-        figures = times(together) | {"client_cpu": own, "kinds": kinds}
+        own = round(time.process_time() * 1000 / max(1, self.all), 3)
+        figures = times(together) | {"all_answered": round(self.all_answered, 2), "client_cpu": own, "kinds": kinds}
         return {"all": self.all, "errors": self.errors, "per_second": rate} | figures
 
 
@@ -73,7 +86,7 @@ class Connection(asyncio.Protocol):
         self._arrived = bytearray()
         self._needed: int | None = None
         self._etag = ""
-        self._counted = False
+        self._answered = self._counted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -82,6 +95,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.ended.done():
             self._load.errors["connection lost"] += 1
+            self._answer_first()
             self.ended.set_result(None)
 
     def data_received(self, data: bytes) -> None:
@@ -92,8 +106,14 @@ class Connection(asyncio.Protocol):
                 return
             self._read_head(bytes(self._arrived[:end]), end + 4)
         if self._needed is not None and len(self._arrived) >= self._needed:
+            self._answer_first()
             self._counted |= self._load.note(self._kind, self._began, self._status)
             self._ask()
+
+    def _answer_first(self) -> None:
+        if not self._answered:
+            self._answered = True
+            self._load.note_first()
 
     def _read_head(self, head: bytes, length: int) -> None:
         self._status = int(head[9:12])
@@ -138,7 +158,7 @@ async def main(asked: dict[str, Any]) -> dict[str, Any]:
         _, protocol = await loop.create_connection(connection, "127.0.0.1", asked["port"])
         await protocol.ended
 
-    async with asyncio.timeout(asked["seconds"] * 1.25 + 20):
+    async with asyncio.timeout(asked["seconds"] * 1.25 + 60):
         await asyncio.gather(*map(one, range(asked["connections"])))
     return load.measured()
 

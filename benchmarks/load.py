@@ -22,10 +22,11 @@ def measure(stage: Stage) -> dict[str, Any]:
 
 
 def table(measured: dict[str, Any]) -> str:
-    lines = [f"{'connections':>12}{'requests/s':>12}{'p50, ms':>10}{'p99, ms':>10}{'CPU ms/req':>12}{'errors':>8}"]
+    titles = ("connections", "requests/s", "p50, ms", "p99, ms", "CPU ms/req", "errors")
+    lines = ["".join(f"{title:>12}" for title in titles) + f"{'all answered, s':>18}"]
     for one in measured["results"]:
-        figures = f"{one['per_second']:12.0f}{one['p50']:10.1f}{one['p99']:10.1f}{one['cpu']:12.2f}"
-        lines.append(f"{one['connections']:12}{figures}{errors(one):8}")
+        figures = f"{one['per_second']:12.0f}{one['p50']:12.1f}{one['p99']:12.1f}{one['cpu']:12.2f}"
+        lines.append(f"{one['connections']:12}{figures}{errors(one):12}{one['all_answered']:18.2f}")
     return "\n".join(lines)
 
 

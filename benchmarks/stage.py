@@ -65,7 +65,7 @@ class Stage(NamedTuple):
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=seconds * 1.25 + 60,
+            timeout=seconds * 1.25 + 90,
         )
         if done.returncode:
             raise RuntimeError(done.stderr)

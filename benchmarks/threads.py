@@ -18,7 +18,7 @@ from benchmarks.stage import MIXED, Stage, middle
 from tests.servers import dsn_url
 
 FAR = 0.005
-CONNECTIONS = 64
+CONNECTIONS = 40
 
 
 def measure(stage: Stage) -> dict[str, Any]:
