@@ -1,6 +1,6 @@
 """Clients that take their time, against gunicorn as it is shipped: they cost it no thread, so others are served.
 
-64 sockets are eight for each of the threads that a service of two workers has by default. Those who stall are cut off
+64 sockets are four for each of the threads that a service of two workers has by default. Those who stall are cut off
 in the end: at the request deadline of 15 s, or as soon as their answer is known. Nobody who idles is.
 """
 

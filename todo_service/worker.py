@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 # All that is kept for clients who are not done with sending or reading; beyond it, those with most are given up.
 MAX_KEPT = 64 * 1024 * 1024
+# Under load a listener has its turn only after all the connections that have something, so some are accepted at once.
+ACCEPTED_AT_ONCE = 4
 # For each connection it has, so long a worker leaves a new one to the others.
 YIELD_SECONDS, MAX_YIELD_SECONDS = 20e-6, 2e-3
 # What to wait for: to be woken once; or nothing, because the connection is over, or woken by the lane.
@@ -131,7 +133,9 @@ class Worker(base.Worker):
         # The fuller a worker, the later: all of them are woken by a new connection, and one with fewer should have it.
         time.sleep(min(len(self.connections) * YIELD_SECONDS, MAX_YIELD_SECONDS))
         try:
-            sock, client = listener.accept()
+            for _ in range(ACCEPTED_AT_ONCE):
+                sock, client = listener.accept()
+                self.add(sock, client, listener.getsockname())
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
@@ -139,9 +143,10 @@ class Worker(base.Worker):
             self.make_room()
             # It will be tried again at once, and there may be no room yet.
             time.sleep(MAX_YIELD_SECONDS)
-            return
+
+    def add(self, sock: Any, client: Any, server: Any) -> None:
         sock.setblocking(False)
-        connection = Connection(sock, client, listener.getsockname(), self.cfg, self.lane)
+        connection = Connection(sock, client, server, self.cfg, self.lane)
         self.connections[connection.descriptor] = connection
         self.epoll.register(connection.descriptor, READ)
         if len(self.connections) > self.cfg.worker_connections:
