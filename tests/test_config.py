@@ -65,7 +65,7 @@ def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp
         2222,
         "0.0.0.0",
         "INFO",
-        4,
+        8,
     )
 
 
