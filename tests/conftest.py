@@ -25,11 +25,11 @@ from tests.issuer import Issuer, NodeMissingError
 from todo_service import cli, create_app, embedded
 from todo_service.config import Settings
 
-# These start what they need by themselves, or are about nothing that a database could make different: they run on the
-# bundled PostgreSQL only, and not once more for each other one.
+# These start what they need by themselves, are about nothing that a database could make different, or about what a
+# connection of one's own keeps: they run on the bundled PostgreSQL only, and not once more for each other one.
 ONCE = (
     *("advisories", "benchmarks", "better_auth", "browser", "chaos", "config", "deployment", "exhaustion", "jwks"),
-    *("raw_http", "recurrence", "two_commands", "typed_client", "wire"),
+    *("raw_http", "recurrence", "statements", "two_commands", "typed_client", "wire"),
 )
 collect_ignore = [f"test_{name}.py" for name in ONCE] if os.environ.get("TEST_DATABASE_URL") else []
 
