@@ -106,6 +106,13 @@ class Connection:
         """Whether it's the client who has to go on with a request."""
         return bool(self.request or self.arrived) and not self.closing and not self.unsent
 
+    def has_more(self) -> bool:
+        """Whether something has come that no thread has taken yet."""
+        try:
+            return not self.closing and bool(self.sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
     def receive(self) -> bool:
         """Take what has come; False if that is the end."""
         try:

@@ -25,7 +25,7 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.workers import base
 from uuid_utils import uuid7
 
-from .connections import LINGER_SECONDS, Connection, Lane
+from .connections import LINGER_SECONDS, REQUEST_SECONDS, Connection, Lane
 from .errors import Problem
 from .health import STOPPING
 from .replies import Reply, late, malformed, refusal
@@ -108,6 +108,9 @@ class Worker(base.Worker):
                 return
             if overdue and connection.in_request:
                 self.go_on(connection, lambda: self.refuse(connection, late()))
+            elif overdue and connection.has_more():
+                # It came in time; it's the threads that are late.
+                connection.wait(REQUEST_SECONDS)
             else:
                 self.drop(connection)
         finally:
