@@ -124,12 +124,19 @@ def run_sql(url: str, sql: str, values: dict[str, Any] | None = None) -> list[tu
         connection.close()
 
 
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20) -> None:
+    """Return when `condition` holds; fail with `what` is the case instead if it doesn't in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
 def await_lock(url: str, owner: str) -> None:
     """Return when a statement of `owner`'s waits for a lock that somebody else has."""
     waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %(query)s"
-    deadline = time.monotonic() + 10
-    while not run_sql(url, waiting, {"query": f"%app.user_id = '{owner}'%"}):
-        assert time.monotonic() < deadline
+    values = {"query": f"%app.user_id = '{owner}'%"}
+    wait_for(lambda: run_sql(url, waiting, values), "nobody waits for a lock", 10)
 
 
 @pytest.fixture(scope="session")

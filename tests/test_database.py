@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from flask import Flask
 from sqlalchemy import create_engine
 
-from tests.conftest import User, again, assert_problem, run_sql, settings_for, token, user_of
+from tests.conftest import User, again, assert_problem, run_sql, settings_for, token, user_of, wait_for
 from tests.live import free_port
 from tests.test_conditions import at_once
 from tests.test_idempotency import KILL
@@ -296,8 +296,7 @@ def test_one_users_changes_leave_connections_to_the_others(database_url: str) ->
     with psycopg2.connect(database_url) as other, other.cursor() as cursor, ThreadPoolExecutor(4) as pool:
         cursor.execute("SELECT 1 FROM owners WHERE user_id = %s FOR UPDATE", (alice.id,))
         answers = [pool.submit(alice.post, "/api/tasks", json={"title": "two"}) for _ in range(4)]
-        while app.extensions["database"].pool.checkedout() == 0:
-            time.sleep(0.01)
+        wait_for(app.extensions["database"].pool.checkedout, "no change is under way")
         assert bob.get("/api/tasks").json == []
         assert not any(answer.done() for answer in answers)
         for answer in answers:

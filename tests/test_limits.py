@@ -149,28 +149,26 @@ def test_a_flood_of_addresses_fills_no_memory(limited: Make, monkeypatch: pytest
     assert stranger(app, "203.0.113.119").status_code == 429
 
 
-def test_windows_that_are_over_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def windows_of_which(over: int, monkeypatch: pytest.MonkeyPatch) -> limits.Windows:
+    """As many windows as there may be, so many of them over; and then one more."""
     monkeypatch.setattr(limits, "MAX_WINDOWS", 50)
     windows = limits.Windows()
-    windows.hit("stays", 60)
-    for number in range(49):
-        windows.hit(f"goes {number}", 1)
+    for number in range(50):
+        windows.hit(f"{number}", 1 if number < over else 60)
     time.sleep(1.05)
     windows.hit("comes", 60)
+    return windows
+
+
+def test_windows_that_are_over_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = windows_of_which(49, monkeypatch)
     assert len(windows) == 2
-    assert windows.hit("stays", 60)[0] == 2
+    assert windows.hit("49", 60)[0] == 2
 
 
 def test_windows_are_not_looked_through_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """As they would be by each newcomer of a flood, were one made room for at a time."""
-    monkeypatch.setattr(limits, "MAX_WINDOWS", 50)
-    windows = limits.Windows()
-    windows.hit("goes", 1)
-    for number in range(49):
-        windows.hit(f"stays {number}", 60)
-    time.sleep(1.05)
-    windows.hit("comes", 60)
-    assert len(windows) <= 26
+    assert len(windows_of_which(1, monkeypatch)) <= 26
 
 
 @pytest.mark.parametrize(

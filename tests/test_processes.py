@@ -4,14 +4,14 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import combinations
 
 import pytest
 
-from tests.conftest import SECRET, run_sql, token
+from tests.conftest import SECRET, run_sql, token, wait_for
 from tests.live import Answer, Connection, Service, UnansweredError, connections
 from tests.wire import Wire
 from todo_service.errors import PROBLEM_JSON
@@ -38,13 +38,6 @@ def service(wire: Wire) -> Iterator[Service]:
 
 def serve(wire: Wire, **environment: str) -> Service:
     return Service(wire.dsn(), SECRET, None, RATELIMIT_DEFAULT="100000/minute", **environment)
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def slow_requests(wire: Wire) -> int:

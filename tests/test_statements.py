@@ -13,9 +13,9 @@ from sqlalchemy import select
 from tests.conftest import User, run_sql, settings_for, user_of
 from tests.wire import Wire
 from todo_service import cli, create_app
-from todo_service.db import Database, Query
+from todo_service.db import Database
 from todo_service.models import tasks
-from todo_service.statements import SENT_BEFORE
+from todo_service.statements import SENT_BEFORE, Query
 
 PREPARE = re.compile(r"PREPARE .*?; (?=EXECUTE)", re.DOTALL)
 

@@ -13,13 +13,13 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import pytest
 
+from tests.conftest import wait_for
 from tests.live import free_port
 from todo_service.config import ROOT
 
@@ -28,13 +28,6 @@ SECONDS = 60
 KEPT = ("PATH", "HOME", "LANG", "PYTHONDONTWRITEBYTECODE")
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed (Debian package: curl)")
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def alive(pid: int) -> bool:
@@ -68,7 +61,7 @@ class Run:
             assert self.make.poll() is None, self.output
             return "Booting worker" in self.output and self.answers()
 
-        wait_for(ready, "the service did not start")
+        wait_for(ready, "the service did not start", SECONDS)
         self.server = self._server()
         self.postgres = self._postgres()
 
@@ -95,11 +88,11 @@ class Run:
         assert "SIGKILL" not in self.output, "a worker had to be killed"
 
     def wait_until_gone(self) -> None:
-        wait_for(lambda: not alive(self.server), "gunicorn is still there")
-        wait_for(lambda: not self.answers(), "the port is still open")
+        wait_for(lambda: not alive(self.server), "gunicorn is still there", SECONDS)
+        wait_for(lambda: not self.answers(), "the port is still open", SECONDS)
 
     def wait_until_postgres_is_gone(self) -> None:
-        wait_for(lambda: not alive(self.postgres), "the bundled PostgreSQL is still there")
+        wait_for(lambda: not alive(self.postgres), "the bundled PostgreSQL is still there", SECONDS)
 
     def _server(self) -> int:
         """The process id of gunicorn's master: it says so itself."""

@@ -32,7 +32,7 @@ from sqlalchemy import (
 from . import pagination
 from .auth import bearer
 from .blueprint import Blueprint
-from .db import Query, Row, database
+from .db import Row, database
 from .errors import Gone, Invalid
 from .etags import answer
 from .fields import QueryInteger
@@ -40,6 +40,7 @@ from .models import owners, tasks, tombstones
 from .pagination import Place
 from .queries import OWNER, TASK
 from .schemas import ID, Task, task_out
+from .statements import Query
 
 LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 

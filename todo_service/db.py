@@ -35,8 +35,6 @@ from .statements import Prepared, Query
 
 log = logging.getLogger(__name__)
 
-__all__ = ["ConnectionLost", "Database", "Query", "Row", "database"]
-
 Row = tuple[Any, ...]
 
 # Deadlines in seconds; each lies inside the next: a lock, a statement, its answer (or a free connection). A serverless

@@ -43,13 +43,14 @@ class Problem(Exception):
         self,
         detail: str,
         *,
+        status: int | None = None,
         code: str | None = None,
         errors: Iterable[tuple[str, str]] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.code = code or self.code
+        self.status, self.code = status or self.status, code or self.code
         # A field's name is the client's own text, and may hold what UTF-8 can't express.
         self.errors = [{"field": printable(field), "message": message} for field, message in errors]
         self.headers = dict(headers or {})
@@ -186,9 +187,9 @@ def from_http(error: HTTPException) -> Response:
     if status < 400:
         return Response(status=status, headers=headers)
     code, detail = HTTP.get(status, ("http-error", error.description or "The request failed."))
-    problem = Problem(BUG if status == 500 else detail, code="internal-error" if status == 500 else code)
-    problem.status, problem.headers = status, headers
-    return render(problem)
+    if status == 500:
+        return render(Problem(BUG, headers=headers))
+    return render(Problem(detail, status=status, code=code, headers=headers))
 
 
 def from_unexpected(error: Exception) -> Response:

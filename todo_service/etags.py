@@ -58,11 +58,9 @@ class Answer(Response):
         return self.headers
 
 
-def answer(
-    body: Any, version: int | None = None, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
+def answer(body: Any, version: int | None = None, status: int = 200, headers: Mapping[str, str] = NONE) -> Response:
     """`body` as JSON with its ETag."""
-    return Answer(orjson.dumps(body, option=JSON_OPTIONS), status, version, headers or {})
+    return Answer(orjson.dumps(body, option=JSON_OPTIONS), status, version, headers)
 
 
 def not_modified(version: int) -> Response:

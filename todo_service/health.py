@@ -3,9 +3,10 @@
 from flask import Blueprint, Response, request
 from sqlalchemy import literal, select
 
-from .db import Query, database
+from .db import database
 from .errors import Unavailable
 from .etags import answer
+from .statements import Query
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
 

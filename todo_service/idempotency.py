@@ -15,10 +15,11 @@ from flask import Response, request
 from sqlalchemy import BigInteger, Boolean, Text, bindparam, cast, func, literal_column, select, true
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from .db import Query, database
+from .db import database
 from .errors import Conflict, Invalid
 from .models import ANSWER_HOURS, answers
 from .queries import OWNER
+from .statements import Query
 
 P = ParamSpec("P")
 

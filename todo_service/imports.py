@@ -26,11 +26,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from .db import Query, database
+from .db import database
 from .errors import full
 from .models import QUOTA, owners, tasks
 from .mutations import LIVE_COUNT, LOCK
 from .queries import OWNER
+from .statements import Query
 
 STEP = 2000
 NAMES = tuple(

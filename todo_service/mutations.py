@@ -38,10 +38,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from .db import Query, Row, database
+from .db import Row, database
 from .errors import PreconditionFailed, full
 from .models import BLANK, QUOTA, columns, owners, tasks, tombstones
 from .queries import LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, find_task
+from .statements import Query
 
 Conditions = tuple[ColumnElement[bool], ...]
 Versions = list[int] | None

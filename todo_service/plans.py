@@ -33,11 +33,12 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from . import mutations
-from .db import Query, Row, database
+from .db import Row, database
 from .models import MAX_BATCH, QUOTA, owners, tasks
 from .mutations import LIVE_COUNT, LOCK, Versions, bury
 from .planning import Missing, Plan, State
 from .queries import OWNER, TASK, absence
+from .statements import Query
 
 STORED = tuple(str(column.name) for column in tasks.c if column.name not in ("user_id", "due_key", "version"))
 IDS = bindparam("ids", type_=ARRAY(Uuid(as_uuid=False)))

@@ -24,11 +24,12 @@ from sqlalchemy import (
     true,
 )
 
-from .db import Query, Row, database
+from .db import Row, database
 from .errors import Forbidden, NotFound, PreconditionFailed, Problem
 from .listing import SORTS, Listing
 from .models import owners, tasks
 from .pagination import Place
+from .statements import Query
 
 OWNER = bindparam("owner", type_=Text)
 MINE = tasks.c.user_id == OWNER

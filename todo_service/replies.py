@@ -13,6 +13,7 @@ from gunicorn.http.errors import ExpectationFailed, LimitRequestHeaders, LimitRe
 from gunicorn.util import http_date
 
 from .errors import PROBLEM_JSON, Problem, document
+from .etags import NOT_KEPT
 
 
 class Reply(wsgi.Response):
@@ -41,35 +42,28 @@ def date_line(second: int) -> str:
 def malformed(error: Exception) -> Problem:
     """What is wrong with a request that gunicorn can't read (RFC 9112), told without repeating any of it."""
     if isinstance(error, LimitRequestLine):
-        return problem(414, "uri-too-long", "The address is too long.")
+        return Problem("The address is too long.", status=414, code="uri-too-long")
     if isinstance(error, LimitRequestHeaders):
-        return problem(431, "headers-too-large", "The request's header fields are too large, or too many.")
+        return Problem("The request's header fields are too large, or too many.", status=431, code="headers-too-large")
     if isinstance(error, ExpectationFailed):
-        return problem(417, "expectation-failed", "The only thing that can be expected here is 100-continue.")
-    return problem(400, "bad-request", "The request is not HTTP as it should be.")
+        detail = "The only thing that can be expected here is 100-continue."
+        return Problem(detail, status=417, code="expectation-failed")
+    return Problem("The request is not HTTP as it should be.", status=400, code="bad-request")
 
 
 def late() -> Problem:
-    return problem(408, "timeout", "The request took too long to arrive.")
-
-
-def problem(status: int, code: str, detail: str) -> Problem:
-    made = Problem(detail, code=code)
-    made.status = status
-    return made
+    return Problem("The request took too long to arrive.", status=408, code="timeout")
 
 
 def refusal(problem: Problem, request_id: str) -> bytes:
     """A whole answer, after which the connection is closed."""
     body = document(problem, request_id)
-    head = (
-        f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}",
-        f"Date: {http_date()}",
-        f"Content-Type: {PROBLEM_JSON}",
-        f"Content-Length: {len(body)}",
-        f"X-Request-ID: {request_id}",
-        "Cache-Control: no-store",
-        "X-Content-Type-Options: nosniff",
-        "Connection: close",
-    )
-    return "\r\n".join([*head, "", ""]).encode() + body
+    headers = NOT_KEPT | {
+        "Content-Type": PROBLEM_JSON,
+        "Content-Length": str(len(body)),
+        "X-Request-ID": request_id,
+        "Connection": "close",
+    }
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+    status = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
+    return "".join([status, date_line(int(time.time())), *lines, "\r\n"]).encode() + body

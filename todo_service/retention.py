@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from sqlalchemy import CTE, ColumnElement, Select, delete, func, literal, select, text, tuple_, update
 
-from .db import Database, Query
+from .db import Database
 from .models import ANSWER_HOURS, answers, owners, tasks, tombstones
 from .mutations import bury
 from .queries import OWNER
+from .statements import Query
 
 TRASH_DAYS = 30
 # A client that synced less than this long ago learns of every deletion; an older one has to start over.

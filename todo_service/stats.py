@@ -11,10 +11,11 @@ from sqlalchemy import text
 
 from .auth import bearer
 from .blueprint import Blueprint
-from .db import Query, database
+from .db import database
 from .dues import midnight
 from .etags import answer
 from .parameters import time_zone
+from .statements import Query
 
 DAYS = 30
 

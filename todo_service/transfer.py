@@ -18,7 +18,7 @@ from sqlalchemy import Uuid, bindparam, or_, select
 from . import formats_csv, formats_json, portable
 from .auth import bearer
 from .blueprint import Blueprint
-from .db import Database, Query, database
+from .db import Database, database
 from .errors import UnsupportedMedia
 from .etags import answer
 from .idempotency import idempotent
@@ -27,6 +27,7 @@ from .parameters import TimeZoneQuery
 from .parsing import strict
 from .queries import LIVE, MINE, TASK
 from .schemas import task_out
+from .statements import Query
 
 P = ParamSpec("P")
 View = Callable[Concatenate[str, P], Response]

@@ -121,18 +121,14 @@ class Worker(base.Worker):
         while True:
             for descriptor, _ in self.epoll.poll(-1, 1):
                 try:
-                    if descriptor in self.listeners:
-                        self.accept(descriptor)
+                    if listener := self.listeners.get(descriptor):
+                        self.accept(listener)
                     elif connection := self.connections.get(descriptor):
                         self.serve(connection)
                 except Exception:
                     log.exception("unexpected")
 
-    def accept(self, descriptor: int) -> None:
-        listener = self.listeners.get(descriptor)
-        if not listener:
-            # Closed a moment ago, at a stop.
-            return
+    def accept(self, listener: Any) -> None:
         # The fuller a worker, the later: all of them are woken by a new connection, and one with fewer should have it.
         time.sleep(min(len(self.connections) * YIELD_SECONDS, MAX_YIELD_SECONDS))
         try:
