@@ -23,7 +23,7 @@ from benchmarks import server
 from benchmarks.growth import Target, database, shapes
 from benchmarks.operations import all_operations
 from benchmarks.population import fetch, user_id
-from todo_service import mutations
+from todo_service import creation, mutations
 
 LIVE = "WHERE deleted_at IS NULL"
 # Index -> what it is made of (None: it is there already), and the operation that gains by it.
@@ -52,9 +52,9 @@ def changed(target: Target) -> Figures:
     owners = [user_id("ordinary", number) for number in USERS]
     figures: Figures = {}
     with target.app.app_context():
-        ids = {owner: mutations.create_task(owner, {"title": "Buy milk"})[0] for owner in owners}
+        ids = {owner: creation.create_task(owner, {"title": "Buy milk"})[0] for owner in owners}
         steps: dict[str, Callable[[str], object]] = {
-            "create": lambda owner: mutations.create_task(owner, {"title": "Buy milk", "tags": ["home"]}),
+            "create": lambda owner: creation.create_task(owner, {"title": "Buy milk", "tags": ["home"]}),
             "update": lambda owner: mutations.update_task(owner, ids[owner], {"title": "Buy oat milk"}, None),
             "complete": lambda owner: mutations.complete_task(owner, ids[owner], True, None),
         }

@@ -135,7 +135,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20) -> No
 def await_lock(url: str, owner: str) -> None:
     """Return when a statement of `owner`'s waits for a lock that somebody else has."""
     waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %(query)s"
-    values = {"query": f"%app.user_id = '{owner}'%"}
+    values = {"query": f"%'{owner}'%"}
     wait_for(lambda: run_sql(url, waiting, values), "nobody waits for a lock", 10)
 
 

@@ -15,6 +15,7 @@ What stands where; a module imports only from the lines below its own, never fro
     portable     what files have -> tasks           imports    many tasks at once, all or none
     formats_json, formats_csv, formats_ics          what the files look like
     plans        changes that must look first       planning   what operations make of tasks
+    creation     new tasks
     auth         bearer token -> owner              jwks       the key server's keys
     mutations    changes in one statement           queries    everything that reads tasks
     schemas      the shapes of requests, answers    parameters what addresses may ask for
@@ -26,7 +27,8 @@ What stands where; a module imports only from the lines below its own, never fro
     cors         which pages may read the answers   search     text as it is compared
     pagination   cursors
     db           connections, and whose rows a statement sees
-    deadlines    how long an answer may take        statements SQL, compiled and prepared
+    turns        one user's changes, in turn        statements SQL, compiled and prepared
+    deadlines    how long an answer may take        lead       which thread serves
     models       the tables                         embedded   the bundled PostgreSQL
     errors       every failure, and its one way out
     config       settings

@@ -77,7 +77,7 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
     if env_file is not None:
         env.read_env(env_file, recurse=False)
     problems: dict[str, str] = {}
-    threads = env.int("WEB_THREADS", 8, validate=Range(1, 64))
+    threads = env.int("WEB_THREADS", 16, validate=Range(1, 64))
     url = env.str("BETTER_AUTH_URL", None, validate=optional(http_url))
     jwks_url = env.str("BETTER_AUTH_JWKS_URL", None, validate=optional(http_url))
     issuer = env.str("BETTER_AUTH_ISSUER", None)
@@ -88,7 +88,7 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
         user_id_claims=listed(env, "JWT_USER_ID_CLAIMS", ["sub", "user_id", "id"], validate=Length(min=1)),
         leeway=env.int("JWT_LEEWAY_SECONDS", 5, validate=Range(0, 60)),
         database_url=database_url(env),
-        pool_size=env.int("DB_POOL_SIZE", threads, validate=Range(1, 64)),
+        pool_size=env.int("DB_POOL_SIZE", min(threads or 8, 8), validate=Range(1, 64)),
         cors_origins=listed(env, "CORS_ORIGINS", ["http://localhost:3000"], validate=origins),
         rate_limit=env.str("RATELIMIT_DEFAULT", "300/minute", validate=rate),
         rate_limit_storage=env.str("RATELIMIT_STORAGE_URI", "memory://", validate=storage),

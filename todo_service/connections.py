@@ -19,6 +19,8 @@ from gunicorn.http.body import ChunkedReader
 from gunicorn.http.errors import LimitRequestHeaders, NoMoreData, ParseException
 from gunicorn.http.parser import RequestParser
 
+from .lead import lead
+
 # How long a client may take to send a request that it has begun, and to take an answer or each MiB of a streamed one.
 REQUEST_SECONDS = 15
 # How long it may take to hang up after the last answer; what it still sends is thrown away (RFC 9112, section 9.6).
@@ -49,6 +51,7 @@ class Lane:
         with self._lock:
             if self._free:
                 self._free -= 1
+                lead.give_up()
                 return True
             if queue:
                 self._queue.append(connection)

@@ -29,9 +29,11 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 from . import embedded
 from .config import Settings
 from .deadlines import missed, within
-from .errors import Invalid, Unavailable
+from .errors import Invalid, Unavailable, busy
+from .lead import lead
 from .models import MEANING
 from .statements import Prepared, Query
+from .turns import Make, Turns
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ Row = tuple[Any, ...]
 
 # Deadlines in seconds; each lies inside the next: a lock, a statement, its answer (or a free connection). A serverless
 # database may need several seconds to wake up, so connecting takes longer.
-TURN, LOCK, STATEMENT, ANSWER, CHECKOUT, CONNECT = 1, 2, 3, 4, 4, 10
+LOCK, STATEMENT, ANSWER, CHECKOUT, CONNECT = 2, 3, 4, 4, 10
 # How long PostgreSQL keeps a transaction, and its locks, that has no next message: a machine can vanish without a word,
 # and its connection would live on for hours.
 PAUSE = 10
@@ -62,10 +64,15 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._thread = threading.local()
-        # A user's changes wait for each other in any case. Here that costs less than in PostgreSQL, and no connection.
-        self._turns = [threading.Lock() for _ in range(16 * 1024)]
+        self.turns = Turns()
         self.pool = QueuePool(
-            self._connect, pool_size=settings.pool_size, max_overflow=0, timeout=CHECKOUT, reset_on_return=None
+            self._connect,
+            pool_size=settings.pool_size,
+            max_overflow=0,
+            timeout=CHECKOUT,
+            reset_on_return=None,
+            # Few that are busy know their statements better than many that are not.
+            use_lifo=True,
         )
         event.listen(self.pool, "checkin", _note_idle)
         event.listen(self.pool, "checkout", self._try_if_in_doubt)
@@ -94,15 +101,7 @@ class Database:
     def write(self, owner: str, query: Query, **values: Any) -> list[Row]:
         """Change `owner`'s rows; what the statement returns. Committed when this returns, not repeated if it fails."""
         values["owner"] = owner
-        if self._transaction:
-            return self._run(SCOPED, query, values)
-        turn = self._turns[hash(owner) % len(self._turns)]
-        if not turn.acquire(timeout=TURN):
-            raise busy()
-        try:
-            return self._run(SCOPED, query, values)
-        finally:
-            turn.release()
+        return self._run(SCOPED, query, values)
 
     def unscoped(self, query: Query, **values: Any) -> list[Row]:
         """Run a statement that is meant to see every user's rows, with the rights of the connection's own role."""
@@ -113,17 +112,29 @@ class Database:
         """That which this thread is in."""
         return getattr(self._thread, "transaction", None)
 
+    def in_turn(self, owner: str, change: Any, make: Make) -> Any:
+        """What came of `change` of `owner`'s, made by `make` together with others of theirs that meet it (`turns.py`).
+
+        Inside of a transaction it is a part of that, and meets none.
+        """
+        if not self._transaction:
+            return self.turns.take(owner, change, make)
+        [made] = make(owner, [change])
+        if isinstance(made, Exception):
+            raise made
+        return made
+
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, repeatable: bool = False) -> Iterator[None]:
         """What this thread reads and writes inside is one transaction: all of it, or nothing after an exception.
 
-        Inside of another one it is a part of that, whose end decides.
+        Inside of another one it is a part of that, whose end decides. `repeatable`: it may fail with NotPrepared.
         """
         if self._transaction:
             yield
             return
         with self._connection() as connection:
-            self._thread.transaction = _Transaction(connection)
+            self._thread.transaction = _Transaction(connection, repeatable)
             try:
                 yield
                 self._thread.transaction.end("COMMIT")
@@ -135,14 +146,17 @@ class Database:
 
     def _run(self, prefix: str, query: Query, values: dict[str, Any]) -> list[Row]:
         if transaction := self._transaction:
-            return transaction.run(prefix + query.sql, values)
+            return transaction.run(prefix, query, values)
         with self._connection() as connection:
-            prepared: Prepared = connection.info.setdefault("prepared", Prepared())
-            rows: list[Row] = prepared.send(query, lambda text: _execute(connection, prefix + text, values))
+            rows: list[Row] = _prepared(connection).send(
+                query, lambda text: _execute(connection, prefix + text, values)
+            )
             return rows
 
     @contextmanager
     def _connection(self) -> Iterator[PoolProxiedConnection]:
+        if not self.pool.checkedin():
+            lead.give_up()
         try:
             connection = self.pool.connect()
         except PoolTimeout:
@@ -189,14 +203,23 @@ class Database:
 class _Transaction:
     """A transaction on `connection`; it begins in the message of its first statement."""
 
-    def __init__(self, connection: PoolProxiedConnection) -> None:
-        self._connection = connection
+    def __init__(self, connection: PoolProxiedConnection, repeatable: bool) -> None:
+        self._connection, self._repeatable = connection, repeatable
         self._begun = False
+        self._scope: tuple[str, Any] | None = None
 
-    def run(self, sql: str, values: dict[str, Any]) -> list[Row]:
-        begin, self._begun = "" if self._begun else "BEGIN; ", True
-        pause = f"SET LOCAL idle_in_transaction_session_timeout = {int(PAUSE * 1000)}; "
-        return _execute(self._connection, begin + pause + sql, values)
+    def run(self, prefix: str, query: Query, values: dict[str, Any]) -> list[Row]:
+        begin = "" if self._begun else f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {int(PAUSE * 1000)}; "
+        scope = prefix, values.get("owner")
+        # What is set stays until the end.
+        start = begin if scope == self._scope else begin + prefix
+        self._begun, self._scope = True, scope
+        if not self._repeatable:
+            return _execute(self._connection, start + query.sql, values)
+        rows: list[Row] = _prepared(self._connection).send_known(
+            query, lambda text: _execute(self._connection, start + text, values)
+        )
+        return rows
 
     def end(self, how: str) -> None:
         if self._begun:
@@ -204,12 +227,13 @@ class _Transaction:
             _execute(self._connection, how)
 
 
-def busy() -> Unavailable:
-    return Unavailable("The service is busy; please try again.")
-
-
 class ConnectionLost(Unavailable):
     """The connection broke while a statement was under way: a change may or may not have been made."""
+
+
+def _prepared(connection: PoolProxiedConnection) -> Prepared:
+    prepared: Prepared = connection.info.setdefault("prepared", Prepared())
+    return prepared
 
 
 def _execute(connection: PoolProxiedConnection, sql: str, values: dict[str, Any] | None = None) -> list[Row]:

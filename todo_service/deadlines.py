@@ -6,6 +6,7 @@ socket is shut down, which psycopg2 meets as a lost connection. Costs some 2 µs
 left to `db.py`; without one (migrations) only connecting has a deadline, and the rest takes as long as it takes.
 """
 
+import math
 import os
 import select
 import socket
@@ -15,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from psycopg2 import extensions
+
+from .lead import lead
 
 # For whoever connects without saying how long that may take.
 CONNECT_SECONDS = 10
@@ -54,7 +57,8 @@ def ready(descriptor: int, state: int, until: float | None) -> bool:
     """Wait until the socket can be read from or written to; False if `until` comes first."""
     poller = select.poll()
     poller.register(descriptor, select.POLLIN if state == extensions.POLL_READ else select.POLLOUT)
-    return bool(poller.poll(None if until is None else max(0, until - time.monotonic()) * 1000))
+    left = math.inf if until is None else max(0, until - time.monotonic())
+    return lead.wait(lambda seconds: bool(poller.poll(None if seconds == math.inf else seconds * 1000)), left)
 
 
 def shut_down(descriptor: int) -> None:

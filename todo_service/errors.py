@@ -136,6 +136,10 @@ class Unavailable(Problem):
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
+def busy() -> Unavailable:
+    return Unavailable("The service is busy; please try again.")
+
+
 def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 import jwt
 
 from .errors import Unauthorized, Unavailable
+from .lead import lead
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class KeyServer:
                 self._fetch.start()
             under_way, left = self._fetch, self._tried + patience - now
         if left > 0:
+            lead.give_up()
             under_way.join(left)
 
     def _replace_keys(self) -> None:

@@ -27,6 +27,7 @@ from limits.storage import RedisStorage, storage_from_string
 
 from .config import Settings, SettingsError
 from .errors import TooManyRequests
+from .lead import lead
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,12 @@ def counter_at(url: str) -> Counter:
         pool.connection_class(**pool.connection_kwargs)
     except (ConfigurationError, ValueError, TypeError):
         raise SettingsError({"RATELIMIT_STORAGE_URI": "is no address that redis-py understands."}) from None
-    return lambda key, seconds: (storage.incr(key, seconds), storage.get_expiry(key))
+
+    def hit(key: str, seconds: int) -> tuple[int, float]:
+        lead.give_up()
+        return storage.incr(key, seconds), storage.get_expiry(key)
+
+    return hit
 
 
 class Windows:

@@ -1,4 +1,4 @@
-"""Everything that changes tasks: one statement each, the owner first in all of them.
+"""What changes tasks: one statement each, the owner first in all of them.
 
 A statement bumps the owner's revision and stamps the rows it touches with it, in one go:
 `WITH bump AS (UPDATE owners … RETURNING …) UPDATE tasks … FROM bump …`. The bump locks the owner's row until the
@@ -7,14 +7,13 @@ visible; and as every statement takes that lock first, two changes can't wait fo
 finds nothing to do bumps nothing: its conditions stand in the bump, and again in the change, which sees the row as it
 is after the wait.
 
-What becomes of trash and of users who left is left to `retention.py`.
+New tasks are left to `creation.py`, what becomes of trash and of users who left to `retention.py`.
 """
 
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import uuid_utils
 from sqlalchemy import (
     CTE,
     BigInteger,
@@ -27,7 +26,6 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    insert,
     literal,
     not_,
     null,
@@ -39,13 +37,14 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .db import Row, database
-from .errors import PreconditionFailed, full
-from .models import BLANK, QUOTA, columns, owners, tasks, tombstones
+from .errors import Invalid, PreconditionFailed, Problem
+from .models import QUOTA, columns, owners, tasks, tombstones
 from .queries import LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, find_task
-from .statements import Query
+from .statements import NotPrepared, Query
 
 Conditions = tuple[ColumnElement[bool], ...]
 Versions = list[int] | None
+Change = tuple[Query, dict[str, Any]]
 
 NOW = func.clock_timestamp()
 # A task that repeats is completed by a plan (`plans.py`), which makes its next occurrence.
@@ -57,8 +56,6 @@ COUNTED = select(literal(1)).where(MINE, LIVE).limit(QUOTA).subquery()
 LIVE_COUNT = select(func.count()).select_from(COUNTED).scalar_subquery()
 ROOMY = owners.c.revision < owners.c.room_until
 ROOM = or_(ROOMY, LIVE_COUNT < QUOTA)
-ROOM_UNTIL = case((ROOMY, owners.c.room_until), else_=owners.c.revision + QUOTA - LIVE_COUNT)
-
 
 # For those that look before they change (`plans.py`, `imports.py`): the owner's row made, if need be, and locked.
 LOCKED = select(literal(1)).where(owners.c.user_id == OWNER).with_for_update(of=owners)
@@ -83,44 +80,32 @@ def _value(column: str) -> ColumnElement[Any]:
     return bindparam(column, type_=tasks.c[column].type)
 
 
-# The columns that the service gives a new task its values in; those of the others are made in the statement.
-GIVEN = (
-    *("id", "title", "title_key", "description", "description_key", "completed", "priority"),
-    *("due_on", "due_at", "tags", "tag_keys", "recurrence", "repeat_from"),
-)
+def _change(owner: str, query: Query, **values: Any) -> list[Row]:
+    rows: list[Row] = database().in_turn(owner, (query, values), _changes)
+    return rows
 
 
-def _create() -> Query:
-    first = {"user_id": OWNER, "revision": 1, "last_position": func.coalesce(_value("position"), 1)}
-    bump = (
-        upsert(owners)
-        .values(first)
-        .on_conflict_do_update(
-            index_elements=[owners.c.user_id],
-            set_={"revision": owners.c.revision + 1, "last_position": _last(), "room_until": ROOM_UNTIL},
-            where=ROOM,
-        )
-        .returning(*owners.c)
-        .cte("bump")
-    )
-    values = {name: _value(name) for name in GIVEN} | {
-        "user_id": bump.c.user_id,
-        "completed_at": case((_value("completed"), func.now())),
-        "position": func.coalesce(_value("position"), bump.c.last_position),
-        "version": bump.c.revision,
-    }
-    return Query(insert(tasks).from_select(list(values), select(*values.values())).returning(*TASK))
+def _changes(owner: str, changes: Sequence[Change]) -> list[list[Row] | Problem]:
+    """Make changes that have met, in one transaction; if that fails, each in its own."""
+    try:
+        if len(changes) > 1:
+            with database().transaction(repeatable=True):
+                return [_write(owner, change) for change in changes]
+    except (Invalid, NotPrepared):
+        pass
+    return [_outcome(owner, change) for change in changes]
 
 
-CREATE = _create()
+def _outcome(owner: str, change: Change) -> list[Row] | Problem:
+    try:
+        return _write(owner, change)
+    except Problem as problem:
+        return problem
 
 
-def create_task(owner: str, fields: dict[str, Any]) -> Row:
-    """Make a task. Raises QuotaExceeded."""
-    rows = database().write(owner, CREATE, id=str(uuid_utils.uuid7()), **columns(BLANK | fields))
-    if not rows:
-        raise full()
-    return rows[0]
+def _write(owner: str, change: Change) -> list[Row]:
+    query, values = change
+    return database().write(owner, query, **values)
 
 
 def _update(values: dict[str, Any], *conditions: ColumnElement[bool], room: bool = False) -> Query:
@@ -223,41 +208,37 @@ def update_task(owner: str, id: str, fields: dict[str, Any], versions: Versions)
         return unchanged_task(owner, id, versions)
     values = columns(fields)
     query = _set_query(frozenset(values), versions is not None)
-    rows = database().write(owner, query, id=id, versions=versions, **values)
+    rows = _change(owner, query, id=id, versions=versions, **values)
     return None if not rows and "completed" in fields else _only(owner, id, versions, rows)
 
 
 def complete_task(owner: str, id: str, completed: bool | None, versions: Versions) -> Row | None:
     """Set `completed`, or turn it around when None; None if that takes a plan, or there is nothing to be changed."""
     query = _complete_query(completed is None, versions is not None)
-    rows = database().write(owner, query, id=id, versions=versions, completed=completed)
+    rows = _change(owner, query, id=id, versions=versions, completed=completed)
     return rows[0] if rows else None
 
 
 def trash_task(owner: str, id: str, versions: Versions) -> Row:
     """Move to the trash, from where `restore_task` brings it back."""
-    return _only(
-        owner, id, versions, database().write(owner, _trash_query(versions is not None), id=id, versions=versions)
-    )
+    return _only(owner, id, versions, _change(owner, _trash_query(versions is not None), id=id, versions=versions))
 
 
 def delete_task(owner: str, id: str, versions: Versions) -> Row:
     """Delete for good, from the trash or from outside it. What the task was at its end."""
-    return _only(
-        owner, id, versions, database().write(owner, _delete_query(versions is not None), id=id, versions=versions)
-    )
+    return _only(owner, id, versions, _change(owner, _delete_query(versions is not None), id=id, versions=versions))
 
 
 def restore_task(owner: str, id: str, versions: Versions) -> Row | None:
     """Bring back from the trash; None if it isn't there, or if there is no room."""
-    rows = database().write(owner, _restore_query(versions is not None), id=id, versions=versions)
+    rows = _change(owner, _restore_query(versions is not None), id=id, versions=versions)
     return rows[0] if rows else None
 
 
 def sweep_tasks(owner: str, completed: bool, versions: Versions) -> int:
     """Move all tasks, or all completed ones, to the trash: how many. Raises PreconditionFailed if the list is newer."""
     query = _sweep_query(completed, versions is not None)
-    [(count, revision)] = database().write(owner, query, versions=versions)
+    [(count, revision)] = _change(owner, query, versions=versions)
     if versions is not None and revision not in versions:
         raise PreconditionFailed(f'The list has changed: its version is now "{revision}". Read it again, then retry.')
     return int(count)

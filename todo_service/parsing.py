@@ -104,7 +104,7 @@ def json_body(req: flask.Request) -> Any:
         raise UnsupportedMedia("The body must not be compressed.")
     try:
         text = req.get_data().decode()
-        value = json.loads(text, object_pairs_hook=unique)
+        value = DECODER.decode(text)
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -125,6 +125,9 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise InvalidRequest("The body names the same field twice.", code="duplicate-field")
     return members
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=unique)
 
 
 def deeper_than(value: Any, levels: int) -> bool:

@@ -69,6 +69,13 @@ def _type(kind: TypeEngine[Any]) -> str:
     return names.get(type(kind)) or kind.compile(dialect=DIALECT)
 
 
+UNKNOWN = (DuplicatePreparedStatement, FeatureNotSupported, InvalidSqlStatementName)
+
+
+class NotPrepared(Exception):
+    """The server doesn't know what this connection has prepared, and the transaction has failed with that."""
+
+
 class Prepared:
     """What one connection has prepared."""
 
@@ -82,11 +89,22 @@ class Prepared:
         text = self._text(query)
         try:
             return send(text)
-        except (DuplicatePreparedStatement, FeatureNotSupported, InvalidSqlStatementName):
+        except UNKNOWN:
             if text is query.sql:
                 raise
             self._works = False
             return send(query.sql)
+
+    def send_known(self, query: Query, send: Callable[[str], Any]) -> Any:
+        """Let `send` send a part of a transaction, by its name if it has one. Raises NotPrepared."""
+        known = self._works and query.name in self._prepared
+        try:
+            return send(query.execute if known else query.sql)
+        except UNKNOWN:
+            if not known:
+                raise
+            self._works = False
+            raise NotPrepared from None
 
     def _text(self, query: Query) -> str:
         if query.name in self._prepared:

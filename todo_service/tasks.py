@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from flask import Response, request
 
-from . import mutations, pagination, plans, queries
+from . import creation, mutations, pagination, plans, queries
 from .auth import bearer
 from .blueprint import Blueprint
 from .db import Row
@@ -60,7 +60,7 @@ def create_task(owner: str, fields: dict[str, Any]) -> Response:
 
     Only the title is needed.
     """
-    row = mutations.create_task(owner, fields)
+    row = creation.create_task(owner, fields)
     return one(row, 201, {"Location": f"{request.path.rstrip('/')}/{row[0]}"})
 
 

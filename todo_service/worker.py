@@ -1,13 +1,13 @@
 """How gunicorn serves: a worker none of whose threads waits for a client.
 
 The threads of gunicorn's own workers read from clients and write to them, so a few dozen clients that send half a
-request, or don't read their answers, hold them all. Here all threads wait together, on one epoll, for whatever happens
-next on any connection; the one that wakes up does what can be done at once and waits again. A thread is taken by a
-request when that is there, not when it begins, and the rest of an answer is sent when its reader is ready. No request
-is handed from one thread to another.
+request, or don't read their answers, hold them all. Here one epoll waits for whatever happens next on any connection;
+the thread that it wakes up does what can be done at once, and the next one waits. A thread is taken by a request when
+that is there, not when it begins, and the rest of an answer is sent when its reader is ready. No request is handed from
+one thread to another.
 
-What is the matter with a single connection is left to `connections.py`, what is sent to `replies.py`, and what HTTP is
-to gunicorn.
+Which thread is the next is left to `lead.py`, what is the matter with a single connection to `connections.py`, what is
+sent to `replies.py`, and what HTTP is to gunicorn.
 """
 
 import logging
@@ -28,6 +28,7 @@ from uuid_utils import uuid7
 from .connections import LINGER_SECONDS, REQUEST_SECONDS, Connection, Lane
 from .errors import Problem
 from .health import STOPPING
+from .lead import lead
 from .replies import Reply, late, malformed, refusal
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ MAX_KEPT = 64 * 1024 * 1024
 ACCEPTED_AT_ONCE = 4
 # For each connection it has, so long a worker leaves a new one to the others.
 YIELD_SECONDS, MAX_YIELD_SECONDS = 20e-6, 2e-3
+# A body of so many bytes may be much work, and a leader who works this long, in seconds, has forgotten to give it up.
+LARGE, BUSY_SECONDS = 64 * 1024, 0.1
 # What to wait for: to be woken once; or nothing, because the connection is over, or woken by the lane.
 READ, WRITE = select.EPOLLIN | select.EPOLLONESHOT, select.EPOLLOUT | select.EPOLLONESHOT
 GONE, QUEUED = 0, -1
@@ -59,10 +62,11 @@ class Worker(base.Worker):
         self.epoll = select.epoll()
         self.connections: dict[int, Connection] = {}
         self.listeners = {listener.fileno(): listener for listener in self.sockets}
-        self.lane = Lane(max(1, self.cfg.threads // 2), lambda connection: self.wait_for(connection, READ | WRITE))
+        places = max(1, self.cfg.threads // 2)
+        self.lane = Lane(places, lambda connection: self.wait_for(connection.descriptor, READ | WRITE))
         for descriptor, listener in self.listeners.items():
             listener.setblocking(False)
-            self.epoll.register(descriptor, select.EPOLLIN)
+            self.epoll.register(descriptor, READ)
         for _ in range(self.cfg.threads):
             threading.Thread(target=self.work, daemon=True).start()
         while self.alive:
@@ -86,6 +90,7 @@ class Worker(base.Worker):
 
     def look_after(self, seconds: float) -> None:
         self.notify()
+        lead.pass_on(BUSY_SECONDS)
         if self.ppid != os.getppid():
             log.warning("the parent process is gone")
             self.alive = False
@@ -119,29 +124,35 @@ class Worker(base.Worker):
     def work(self) -> None:
         """A thread's work."""
         while True:
+            lead.take()
             for descriptor, _ in self.epoll.poll(-1, 1):
+                lead.begin()
                 try:
                     if listener := self.listeners.get(descriptor):
-                        self.accept(listener)
+                        self.accept(descriptor, listener)
                     elif connection := self.connections.get(descriptor):
                         self.serve(connection)
                 except Exception:
                     log.exception("unexpected")
 
-    def accept(self, listener: Any) -> None:
+    def accept(self, descriptor: int, listener: Any) -> None:
         # The fuller a worker, the later: all of them are woken by a new connection, and one with fewer should have it.
+        lead.give_up()
         time.sleep(min(len(self.connections) * YIELD_SECONDS, MAX_YIELD_SECONDS))
         try:
             for _ in range(ACCEPTED_AT_ONCE):
                 sock, client = listener.accept()
                 self.add(sock, client, listener.getsockname())
         except (BlockingIOError, ConnectionAbortedError):
-            return
+            pass
         except OSError as error:
-            log.warning("no connection can be accepted: %s", error)
-            self.make_room()
-            # It will be tried again at once, and there may be no room yet.
-            time.sleep(MAX_YIELD_SECONDS)
+            if descriptor in self.listeners:
+                log.warning("no connection can be accepted: %s", error)
+                self.make_room()
+                # It will be tried again at once, and there may be no room yet.
+                time.sleep(MAX_YIELD_SECONDS)
+        finally:
+            self.wait_for(descriptor, READ)
 
     def add(self, sock: Any, client: Any, server: Any) -> None:
         sock.setblocking(False)
@@ -171,7 +182,7 @@ class Worker(base.Worker):
         if event == GONE:
             self.drop(connection)
         elif event != QUEUED:
-            self.wait_for(connection, event)
+            self.wait_for(connection.descriptor, event)
 
     def step(self, connection: Connection) -> int:
         """Do for a connection what can be done now; what to wait for next."""
@@ -183,6 +194,8 @@ class Worker(base.Worker):
                 self.cfg.pre_request(self, connection.request)
                 if not connection.begin():
                     return QUEUED
+                if connection.size > LARGE:
+                    lead.give_up()
                 self.answer(connection)
                 if not self.sent(connection):
                     return WRITE
@@ -208,6 +221,9 @@ class Worker(base.Worker):
             try:
                 for part in parts:
                     response.write(part)
+                    if response.response_length is None:
+                        # There may be much more to be made.
+                        lead.give_up()
                 response.close()
             finally:
                 if hasattr(parts, "close"):
@@ -244,9 +260,9 @@ class Worker(base.Worker):
         self.lane.call()
         return READ if self.sent(connection) else WRITE
 
-    def wait_for(self, connection: Connection, event: int) -> None:
+    def wait_for(self, descriptor: int, event: int) -> None:
         with suppress(OSError):
-            self.epoll.modify(connection.descriptor, event)
+            self.epoll.modify(descriptor, event)
 
     def drop(self, connection: Connection) -> None:
         self.connections.pop(connection.descriptor, None)

@@ -1,0 +1,162 @@
+"""Which thread of a worker serves: one as long as nothing takes long, and others when something does."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.conftest import SECRET, User, run_sql, wait_for
+from tests.live import Connection, Service
+from tests.wire import Wire
+from todo_service.lead import ANSWERS, SHORT, Lead
+
+NEAR, FAR = SHORT / 100, SHORT * 3
+
+
+@pytest.fixture
+def lead() -> Lead:
+    """Taken by this thread, which has something to do."""
+    lead = Lead()
+    lead.take()
+    lead.begin()
+    return lead
+
+
+def can_be_taken(lead: Lead) -> bool:
+    """Whether another thread can lead; if so, one does for a moment."""
+
+    def lead_for_a_moment() -> None:
+        lead.take()
+        lead.give_up()
+
+    thread = threading.Thread(target=lead_for_a_moment, daemon=True)
+    thread.start()
+    thread.join(0.2)
+    return not thread.is_alive()
+
+
+def answer_after(seconds: float) -> Callable[[float], bool]:
+    """A wait for an answer that comes after so many seconds in all."""
+    ready = time.monotonic() + seconds
+
+    def wait(patience: float) -> bool:
+        time.sleep(max(0, min(patience, ready - time.monotonic())))
+        return time.monotonic() >= ready
+
+    return wait
+
+
+def test_the_lead_is_kept_while_nothing_takes_long(lead: Lead) -> None:
+    assert not can_be_taken(lead)
+    assert lead.wait(answer_after(NEAR), 1)
+    assert not can_be_taken(lead)
+    lead.take()
+    assert not can_be_taken(lead)
+
+
+def test_the_lead_is_given_up(lead: Lead) -> None:
+    lead.give_up()
+    assert can_be_taken(lead)
+    lead.take()
+    assert not can_be_taken(lead)
+
+
+def test_the_lead_is_given_up_for_an_answer_that_takes_long(lead: Lead) -> None:
+    assert lead.wait(answer_after(FAR), 1)
+    assert can_be_taken(lead)
+
+
+def test_the_lead_is_given_up_with_a_change(lead: Lead) -> None:
+    lead.keep_no_longer()
+    assert not can_be_taken(lead)
+    assert lead.wait(answer_after(NEAR), 1)
+    assert can_be_taken(lead)
+
+
+def test_an_answer_that_does_not_come(lead: Lead) -> None:
+    assert not lead.wait(answer_after(1), FAR)
+    assert can_be_taken(lead)
+
+
+def test_a_database_that_is_far_away_is_not_waited_for(lead: Lead) -> None:
+    """It is as soon as it's near: the quickest of its last answers counts."""
+    for _ in range(ANSWERS):
+        lead.wait(answer_after(FAR), 1)
+    lead.take()
+    lead.begin()
+    lead.wait(answer_after(NEAR), 1)
+    assert can_be_taken(lead)
+    for number in range(ANSWERS):
+        lead.wait(answer_after(FAR if number else NEAR), 1)
+    lead.take()
+    lead.begin()
+    lead.wait(answer_after(NEAR), 1)
+    assert not can_be_taken(lead)
+
+
+def test_who_forgets_to_give_it_up_loses_it(lead: Lead) -> None:
+    lead.pass_on(60)
+    assert not can_be_taken(lead)
+    lead.pass_on(0)
+    assert can_be_taken(lead)
+    lead.take()
+    # Nothing to do: it waits for clients, as it should.
+    lead.pass_on(0)
+    assert not can_be_taken(lead)
+
+
+def test_nobody_leads_outside_of_the_worker() -> None:
+    lead = Lead()
+    lead.give_up()
+    lead.keep_no_longer()
+    lead.pass_on(0)
+    assert lead.wait(answer_after(NEAR), 1)
+
+
+@pytest.fixture
+def wire(database_url: str) -> Iterator[Wire]:
+    with Wire(database_url) as running:
+        yield running
+
+
+@pytest.fixture
+def service(wire: Wire) -> Iterator[Service]:
+    """With one process, so that whoever waits in vain waits for another thread of it."""
+    with Service(wire.dsn(), SECRET, WEB_CONCURRENCY="1", WEB_THREADS="3") as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"), [("GET", "/api/tasks", None), ("POST", "/api/tasks", {"title": "x"})]
+)
+def test_others_are_served_while_one_waits_for_the_database(
+    service: Service, wire: Wire, alice: User, method: str, path: str, body: object
+) -> None:
+    with ThreadPoolExecutor(1) as pool, Connection(service.url, alice.token) as one, Connection(service.url) as other:
+        assert one.request(method, path, body).status in (200, 201)
+        wire.reset()
+        wire.hold_replies()
+        waiting = pool.submit(one.request, method, path, body)
+        wait_for(lambda: wire.queries, "nothing was sent")
+        assert other.request("GET", "/health/live").status == 200
+        assert not waiting.done()
+        wire.release()
+        assert waiting.result(20).status in (200, 201)
+
+
+def test_others_are_served_while_one_has_much_to_do(service: Service, alice: User, database_url: str) -> None:
+    """A large import is checked for a second or more, by a thread that isn't the one that waits for clients."""
+    tasks = [{"title": "Buy milk " * 20} for _ in range(5000)]
+    slowest = 0.0
+    with ThreadPoolExecutor(1) as pool, Connection(service.url, alice.token) as one, Connection(service.url) as other:
+        assert other.request("GET", "/health/live").status == 200
+        importing = pool.submit(one.request, "POST", "/api/tasks/import", {"tasks": tasks})
+        while not importing.done():
+            began = time.monotonic()
+            assert other.request("GET", "/health/live").status == 200
+            slowest = max(slowest, time.monotonic() - began)
+        assert importing.result().status == 200
+    assert slowest < 1
+    assert run_sql(database_url, "SELECT count(*) FROM tasks WHERE user_id = %(user)s", {"user": alice.id}) == [(5000,)]

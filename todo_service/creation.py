@@ -1,0 +1,102 @@
+"""New tasks: one statement, for one or for as many as have met (`turns.py`).
+
+The owner's count goes up by as many, and each of the tasks gets a version of its own from it, as if they had come one
+after the other; `mutations.py` says what that is for.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import uuid_utils
+from sqlalchemy import BigInteger, Column, ColumnElement, Text, bindparam, case, cast, func, insert, or_, select, true
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from .db import Row, database
+from .errors import QuotaExceeded, full
+from .models import BLANK, QUOTA, columns, owners, tasks
+from .mutations import LIVE_COUNT
+from .queries import OWNER, TASK
+from .statements import Query
+
+# The columns that the service gives a new task its values in; those of the others are made in the statement.
+GIVEN = (
+    *("id", "title", "title_key", "description", "description_key", "completed", "priority"),
+    *("due_on", "due_at", "tags", "tag_keys", "recurrence", "repeat_from", "position"),
+)
+
+
+def _create() -> Query:
+    """Of each task its GIVEN columns, its number `n` from 1, and `place`, counting those without a position from 1.
+
+    Makes all of them, or none if there isn't room for all.
+    """
+    count, placeless = bindparam("count", type_=BigInteger), bindparam("placeless", type_=BigInteger)
+    highest = bindparam("highest", type_=tasks.c.position.type)
+
+    def last_position(before: ColumnElement[float] | float) -> ColumnElement[float]:
+        known = func.greatest(before, highest)
+        return case((placeless > 0, func.floor(known) + placeless), else_=known)
+
+    roomy = owners.c.revision + count <= owners.c.room_until
+    bump = (
+        upsert(owners)
+        .values(user_id=OWNER, revision=count, last_position=last_position(0.0))
+        .on_conflict_do_update(
+            index_elements=[owners.c.user_id],
+            set_={
+                "revision": owners.c.revision + count,
+                "last_position": last_position(owners.c.last_position),
+                "room_until": case((roomy, owners.c.room_until), else_=owners.c.revision + QUOTA - LIVE_COUNT),
+            },
+            where=or_(roomy, LIVE_COUNT + count <= QUOTA),
+        )
+        .returning(*owners.c)
+        .cte("bump")
+    )
+    numbers = [Column("n", BigInteger), Column("place", BigInteger)]
+    shape = [*numbers, *(Column(name, tasks.c[name].type) for name in GIVEN)]
+    rows = func.jsonb_to_recordset(cast(bindparam("rows", type_=Text), JSONB)).table_valued(*shape)
+    rows = rows.render_derived(name="given", with_types=True)
+    values = {name: rows.c[name] for name in GIVEN} | {
+        "user_id": bump.c.user_id,
+        "completed_at": case((rows.c.completed, func.now())),
+        "position": func.coalesce(rows.c.position, bump.c.last_position - placeless + rows.c.place),
+        "version": bump.c.revision - count + rows.c.n,
+    }
+    made = select(*values.values()).select_from(bump.join(rows, true()))
+    return Query(insert(tasks).from_select(list(values), made).returning(*TASK))
+
+
+CREATE = _create()
+
+
+def create_task(owner: str, fields: dict[str, Any]) -> Row:
+    """Make a task. Raises QuotaExceeded."""
+    task = {"id": str(uuid_utils.uuid7())} | columns(BLANK | fields)
+    row: Row = database().in_turn(owner, task, create_tasks)
+    return row
+
+
+def create_tasks(owner: str, given: Sequence[dict[str, Any]]) -> list[Row | QuotaExceeded]:
+    """Make `given`, each without regard to what becomes of the others."""
+    places = itertools.count(1)
+    rows = [
+        task | {"n": n, "place": next(places) if task["position"] is None else None} for n, task in enumerate(given, 1)
+    ]
+    positions = [task["position"] for task in given if task["position"] is not None]
+    made = database().write(
+        owner,
+        CREATE,
+        rows=orjson.dumps(rows).decode(),
+        count=len(given),
+        placeless=len(given) - len(positions),
+        highest=max(positions, default=None),
+    )
+    if not made:
+        # No room for all, but perhaps for some.
+        return [full()] if len(given) == 1 else [create_tasks(owner, [task])[0] for task in given]
+    found = {row[0]: row for row in made}
+    return [found[task["id"]] for task in given]
