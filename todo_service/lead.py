@@ -3,10 +3,11 @@
 Only one thread of Python runs at a time. Where several have something to do, each call of the system passes the right
 to run from one to the other, some 30 times a request, and the processor's caches with it; a fifth of the time goes
 there. So the leader serves what has come, request after request, and the others sleep. It gives up the lead, and
-another thread goes on, as soon as it has to wait for something that may take long: for a client, a commit, a database
-that is far away. A database nearby answers a query sooner than threads are switched; for that the leader just waits.
+another thread goes on, as soon as it has to wait for something that may take long: for a client, a commit, a query that
+takes its time. A database nearby answers most of them sooner than threads are switched; for that the leader just waits.
 
-Where there is no leader (the development server, gunicorn's own threads, commands), nothing here has an effect.
+With a database that is far away every query takes long, and all threads wait for clients: nobody leads. The same goes
+for where there is no worker of ours (the development server, gunicorn's own threads, commands).
 """
 
 import threading
@@ -14,34 +15,45 @@ import time
 from collections.abc import Callable
 
 # What the leader waits for without giving up the lead takes no longer, in seconds.
-SHORT = 1e-3
-# Whether the database is near is judged by the quickest of so many answers: many are late when there is much to do.
-ANSWERS = 64
+SHORT = 2e-4
+# A database is near if, of so many answers, the quickest took less, in seconds: most are late if there is much to do.
+NEAR, ANSWERS = 5e-4, 64
 
 
 class Lead:
     """Who leads, if anybody does."""
 
     def __init__(self) -> None:
-        self._free = threading.Lock()
         self._guard = threading.Lock()
         self._leader: int | None = None
+        # Who would lead, and what wakes it up; the last to come is the next to lead, as the caches know it best.
+        self._followers: list[tuple[int, threading.Lock]] = []
         self._busy_since: float | None = None
-        self._patience = SHORT
         self._keeps = True
-        self._quickest, self._answers = SHORT, 0
+        self._far = False
+        self._quickest, self._answers = NEAR, 0
 
     def take(self) -> None:
-        """Return when this thread leads, and nobody has anything to do yet."""
-        if not self._mine():
-            self._free.acquire()
-            self._leader = threading.get_ident()
-        self._busy_since = None
+        """Return when it's for this thread to wait for clients."""
+        me, turn = threading.get_ident(), None
+        with self._guard:
+            if self._far:
+                return
+            if self._leader is None:
+                self._leader = me
+            if self._leader == me:
+                self._busy_since = None
+            else:
+                turn = threading.Lock()
+                turn.acquire()
+                self._followers.append((me, turn))
+        if turn:
+            turn.acquire()
 
     def begin(self) -> None:
         """The leader has something to do."""
         self._busy_since = time.monotonic()
-        self._keeps = self._patience > 0
+        self._keeps = True
 
     def keep_no_longer(self) -> None:
         """Give up the lead with the next message to the database, which may take long: it ends in a commit."""
@@ -60,7 +72,7 @@ class Lead:
     def wait(self, wait: Callable[[float], bool], seconds: float) -> bool:
         """Wait for an answer of the database with `wait`, which takes seconds and says whether it came."""
         began = time.monotonic()
-        came = self._keeps and self._mine() and wait(min(self._patience, seconds))
+        came = self._keeps and self._mine() and wait(min(SHORT, seconds))
         if not came:
             self.give_up()
             came = wait(seconds)
@@ -70,17 +82,22 @@ class Lead:
     def _learn(self, seconds: float) -> None:
         self._quickest, self._answers = min(self._quickest, seconds), self._answers + 1
         if self._answers >= ANSWERS:
-            self._patience = SHORT if self._quickest < SHORT else 0
-            self._quickest, self._answers = SHORT, 0
+            self._far = self._quickest >= NEAR
+            self._quickest, self._answers = NEAR, 0
+            while self._far and self._followers:
+                self._pass_on(lambda: True)
 
     def _mine(self) -> bool:
         return self._leader == threading.get_ident()
 
     def _pass_on(self, condition: Callable[[], bool]) -> None:
         with self._guard:
-            if self._leader is not None and condition():
-                self._leader = None
-                self._free.release()
+            if self._leader is None or not condition():
+                return
+            self._leader, self._busy_since = None, None
+            if self._followers:
+                self._leader, turn = self._followers.pop()
+                turn.release()
 
 
 # A process has one.
