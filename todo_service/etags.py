@@ -41,18 +41,22 @@ def versions(tags: set[str]) -> list[int]:
 
 
 class Answer(Response):
-    """An answer that is whole from the start, with all that depends on it in its headers."""
+    """An answer that is whole from the start, with all that depends on it in its headers. `body` None: it has none."""
 
-    def __init__(self, body: bytes, status: int, version: int | None, headers: Mapping[str, str]) -> None:
+    def __init__(self, body: bytes | None, status: int, version: int | None, headers: Mapping[str, str] = NONE) -> None:
         kept = version is not None and request.method in ("GET", "HEAD")
-        made = Headers({"Content-Type": "application/json", "Content-Length": str(len(body))})
+        made = Headers()
+        if body is not None:
+            made.add("Content-Length", str(len(body)))
         for name, value in (KEPT if kept else NOT_KEPT).items():
             made.add(name, value)
         for name, value in headers.items():
             made.add(name, value)
         if version is not None:
             made.add("ETag", f'"{version}"')
-        super().__init__([body], status, made)
+        super().__init__([] if body is None else [body], status, made, content_type="application/json")
+        if body is None:
+            self.headers.remove("Content-Type")
 
     def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:
         return self.headers
@@ -65,7 +69,7 @@ def answer(body: Any, version: int | None = None, status: int = 200, headers: Ma
 
 def not_modified(version: int) -> Response:
     """What the client has is still right."""
-    return Response(status=304, headers=KEPT | {"ETag": f'"{version}"'})
+    return Answer(None, 304, version)
 
 
 def caching(response: Response) -> Response:
