@@ -169,6 +169,30 @@ def test_what_the_database_refuses_concerns_no_other(meet: Meeting, user: User) 
     assert (user.get(f"/api/tasks/{two}").json["title"], answers[3].json["description"]) == ("second", "last")
 
 
+@pytest.mark.parametrize("kind", ["create", "update"])
+def test_what_nobody_expects_concerns_no_other(
+    meet: Meeting, user: User, wire: Wire, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = [user.create()["id"] for _ in range(4)]
+
+    def send(number: int, title: str) -> Send:
+        return create(title=title) if kind == "create" else patch(ids[number], title=title)
+
+    def poison() -> None:
+        wire.rewrite = lambda sql: f"{sql}; SELECT 1/0" if "poison" in sql else sql
+
+    titles = ["first", "second", "poison", "last"]
+    answers = meet(*(send(number, title) for number, title in enumerate(titles)), before=poison)
+    wire.rewrite = None
+    assert statuses(answers) == [201 if kind == "create" else 200] * 2 + [500, answers[0].status_code]
+    assert [title for title in user.titles("?sort=created_at&order=asc") if title in titles] == [
+        "first",
+        "second",
+        "last",
+    ]
+    assert caplog.text.count("unhandled exception") == 1
+
+
 def test_room_for_some(meet: Meeting, user: User, database_url: str) -> None:
     fill = """
         INSERT INTO tasks (user_id, id, title, title_key, position, version)

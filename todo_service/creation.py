@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .db import Row, database
-from .errors import QuotaExceeded, full
+from .errors import full
 from .models import BLANK, QUOTA, columns, owners, tasks
 from .mutations import LIVE_COUNT
 from .queries import OWNER, TASK
@@ -80,8 +80,8 @@ def create_task(owner: str, fields: dict[str, Any]) -> Row:
     return row
 
 
-def create_tasks(owner: str, given: Sequence[dict[str, Any]]) -> list[Row | QuotaExceeded]:
-    """Make `given`, each without regard to what becomes of the others."""
+def create_tasks(owner: str, given: Sequence[dict[str, Any]]) -> list[Row]:
+    """Make `given`. Raises QuotaExceeded if there isn't room for all."""
     places = itertools.count(1)
     rows = [
         task | {"n": n, "place": next(places) if task["position"] is None else None} for n, task in enumerate(given, 1)
@@ -96,7 +96,6 @@ def create_tasks(owner: str, given: Sequence[dict[str, Any]]) -> list[Row | Quot
         highest=max(positions, default=None),
     )
     if not made:
-        # No room for all, but perhaps for some.
-        return [full()] if len(given) == 1 else [create_tasks(owner, [task])[0] for task in given]
+        raise full()
     found = {row[0]: row for row in made}
     return [found[task["id"]] for task in given]

@@ -119,10 +119,7 @@ class Database:
         """
         if not self._transaction:
             return self.turns.take(owner, change, make)
-        [made] = make(owner, [change])
-        if isinstance(made, Exception):
-            raise made
-        return made
+        return make(owner, [change])[0]
 
     @contextmanager
     def transaction(self, repeatable: bool = False) -> Iterator[None]:

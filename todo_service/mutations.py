@@ -37,10 +37,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .db import Row, database
-from .errors import Invalid, PreconditionFailed, Problem
+from .errors import PreconditionFailed
 from .models import QUOTA, columns, owners, tasks, tombstones
 from .queries import LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, find_task
-from .statements import NotPrepared, Query
+from .statements import Query
 
 Conditions = tuple[ColumnElement[bool], ...]
 Versions = list[int] | None
@@ -85,27 +85,14 @@ def _change(owner: str, query: Query, **values: Any) -> list[Row]:
     return rows
 
 
-def _changes(owner: str, changes: Sequence[Change]) -> list[list[Row] | Problem]:
-    """Make changes that have met, in one transaction; if that fails, each in its own."""
-    try:
-        if len(changes) > 1:
-            with database().transaction(repeatable=True):
-                return [_write(owner, change) for change in changes]
-    except (Invalid, NotPrepared):
-        pass
-    return [_outcome(owner, change) for change in changes]
-
-
-def _outcome(owner: str, change: Change) -> list[Row] | Problem:
-    try:
-        return _write(owner, change)
-    except Problem as problem:
-        return problem
-
-
-def _write(owner: str, change: Change) -> list[Row]:
-    query, values = change
-    return database().write(owner, query, **values)
+def _changes(owner: str, changes: Sequence[Change]) -> list[list[Row]]:
+    """Make a change, or some that have met, in one transaction."""
+    db = database()
+    if len(changes) == 1:
+        [(query, values)] = changes
+        return [db.write(owner, query, **values)]
+    with db.transaction(repeatable=True):
+        return [db.write(owner, query, **values) for query, values in changes]
 
 
 def _update(values: dict[str, Any], *conditions: ColumnElement[bool], room: bool = False) -> Query:

@@ -15,7 +15,7 @@ from .lead import lead
 # How long a change waits for its turn, in seconds.
 PATIENCE = 1
 
-# Makes changes of an owner's: what came of each, in their order, an exception where it failed. Raises if all did.
+# Makes changes of an owner's, all of them or none: what came of each, in their order. Raises what any of them raises.
 Make = Callable[[str, Sequence[Any]], Sequence[Any]]
 
 
@@ -75,12 +75,19 @@ class Turns:
         lead.keep_no_longer()
         outcomes: Sequence[Any] = [Unavailable("The change was broken off; please try again.")] * len(group)
         try:
-            outcomes = group[0].make(owner, [change.what for change in group])
-        except Exception as error:
-            outcomes = [error] * len(group)
+            outcomes = self._outcomes(owner, group[0].make, [change.what for change in group])
         finally:
             for change, outcome in zip(group, outcomes, strict=True):
                 change.outcome = outcome
+
+    def _outcomes(self, owner: str, make: Make, changes: list[Any]) -> Sequence[Any]:
+        try:
+            return make(owner, changes)
+        except Unavailable as error:
+            return [error] * len(changes)
+        except Exception as error:
+            # Nothing is made, because of one of them, which concerns no other.
+            return [error] if len(changes) == 1 else [self._outcomes(owner, make, [one])[0] for one in changes]
 
     def _pass_on(self, owner: str, group: list[Change]) -> None:
         """The next turn first, so that the database has something to do."""
