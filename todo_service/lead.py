@@ -84,8 +84,14 @@ class Lead:
         if self._answers >= ANSWERS:
             self._far = self._quickest >= NEAR
             self._quickest, self._answers = NEAR, 0
-            while self._far and self._followers:
-                self._pass_on(lambda: True)
+            if self._far:
+                self._disband()
+
+    def _disband(self) -> None:
+        with self._guard:
+            self._leader = None
+            while self._followers:
+                self._followers.pop()[1].release()
 
     def _mine(self) -> bool:
         return self._leader == threading.get_ident()
