@@ -22,6 +22,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.issuer import Issuer, NodeMissingError
+from tests.wire import Wire
 from todo_service import cli, create_app, embedded
 from todo_service.config import Settings
 
@@ -110,6 +111,13 @@ def database_url(make_database: Callable[[], str]) -> str:
     url = make_database()
     cli.upgrade(url)
     return url
+
+
+@pytest.fixture
+def wire(database_url: str) -> Iterator[Wire]:
+    """Between an app and its database: sees and rewrites every message."""
+    with Wire(database_url) as running:
+        yield running
 
 
 def run_sql(url: str, sql: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:

@@ -249,13 +249,6 @@ def test_the_same_id_for_two_users_is_two_tasks(alice: User, bob: User, database
 # --- The two walls ---
 
 
-@pytest.fixture
-def wire(database_url: str) -> Iterator[Wire]:
-    """Between an app and its database: sees and rewrites every message."""
-    with Wire(database_url) as wire:
-        yield wire
-
-
 def without_owner_filter(sql: str) -> str:
     """The first wall pulled down: no condition on the owner is left, only what row-level security adds."""
     scope, _, statement = sql.rpartition("SET LOCAL app.user_id")

@@ -119,12 +119,6 @@ def test_nobody_leads_outside_of_the_worker() -> None:
 
 
 @pytest.fixture
-def wire(database_url: str) -> Iterator[Wire]:
-    with Wire(database_url) as running:
-        yield running
-
-
-@pytest.fixture
 def service(wire: Wire) -> Iterator[Service]:
     """With one process, so that whoever waits in vain waits for another thread of it."""
     with Service(wire.dsn(), SECRET, WEB_CONCURRENCY="1", WEB_THREADS="3") as running:

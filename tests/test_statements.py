@@ -4,7 +4,7 @@ The proxy plays the pooler that gives a message another connection than the one 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from flask import Flask
@@ -18,12 +18,6 @@ from todo_service.models import tasks
 from todo_service.statements import SENT_BEFORE, Query
 
 PREPARE = re.compile(r"PREPARE .*?; (?=EXECUTE)", re.DOTALL)
-
-
-@pytest.fixture
-def wire(database_url: str) -> Iterator[Wire]:
-    with Wire(database_url) as running:
-        yield running
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 Another session holds the user's row, so that the first change waits for it and the others for the first.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,12 +20,6 @@ from todo_service.statements import SENT_BEFORE
 Send = Callable[[User], Any]
 
 KILL = "RESET ROLE; SELECT pg_terminate_backend(pg_backend_pid())"
-
-
-@pytest.fixture
-def wire(database_url: str) -> Iterator[Wire]:
-    with Wire(database_url) as running:
-        yield running
 
 
 @pytest.fixture

@@ -10,14 +10,13 @@ from typing import Any
 
 import orjson
 import uuid_utils
-from sqlalchemy import BigInteger, Column, ColumnElement, Text, bindparam, case, cast, func, insert, or_, select, true
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, ColumnElement, bindparam, case, func, insert, or_, select, true
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .db import Row, database
 from .errors import full
 from .models import BLANK, QUOTA, columns, owners, tasks
-from .mutations import LIVE_COUNT
+from .mutations import LIVE_COUNT, given
 from .queries import OWNER, TASK
 from .statements import Query
 
@@ -56,10 +55,7 @@ def _create() -> Query:
         .returning(*owners.c)
         .cte("bump")
     )
-    numbers = [Column("n", BigInteger), Column("place", BigInteger)]
-    shape = [*numbers, *(Column(name, tasks.c[name].type) for name in GIVEN)]
-    rows = func.jsonb_to_recordset(cast(bindparam("rows", type_=Text), JSONB)).table_valued(*shape)
-    rows = rows.render_derived(name="given", with_types=True)
+    rows = given(GIVEN, "n", "place")
     values = {name: rows.c[name] for name in GIVEN} | {
         "user_id": bump.c.user_id,
         "completed_at": case((rows.c.completed, func.now())),
@@ -80,22 +76,22 @@ def create_task(owner: str, fields: dict[str, Any]) -> Row:
     return row
 
 
-def create_tasks(owner: str, given: Sequence[dict[str, Any]]) -> list[Row]:
-    """Make `given`. Raises QuotaExceeded if there isn't room for all."""
+def create_tasks(owner: str, new: Sequence[dict[str, Any]]) -> list[Row]:
+    """Make `new`. Raises QuotaExceeded if there isn't room for all."""
     places = itertools.count(1)
     rows = [
-        task | {"n": n, "place": next(places) if task["position"] is None else None} for n, task in enumerate(given, 1)
+        task | {"n": n, "place": next(places) if task["position"] is None else None} for n, task in enumerate(new, 1)
     ]
-    positions = [task["position"] for task in given if task["position"] is not None]
+    positions = [task["position"] for task in new if task["position"] is not None]
     made = database().write(
         owner,
         CREATE,
         rows=orjson.dumps(rows).decode(),
-        count=len(given),
-        placeless=len(given) - len(positions),
+        count=len(new),
+        placeless=len(new) - len(positions),
         highest=max(positions, default=None),
     )
     if not made:
         raise full()
     found = {row[0]: row for row in made}
-    return [found[task["id"]] for task in given]
+    return [found[task["id"]] for task in new]

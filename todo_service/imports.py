@@ -10,12 +10,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import (
-    BigInteger,
-    Column,
     ColumnElement,
-    Text,
-    bindparam,
-    cast,
     exists,
     func,
     insert,
@@ -24,12 +19,11 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 
 from .db import database
 from .errors import full
 from .models import QUOTA, owners, tasks
-from .mutations import LIVE_COUNT, LOCK
+from .mutations import LIVE_COUNT, LOCK, given
 from .queries import OWNER
 from .statements import Query
 
@@ -51,12 +45,10 @@ def _add() -> Query:
 
     What is there already is known for certain, because nobody else changes this owner's tasks meanwhile.
     """
-    shape = [Column("n", BigInteger), *(Column(name, tasks.c[name].type) for name in NAMES)]
-    given = func.jsonb_to_recordset(cast(bindparam("rows", type_=Text), JSONB)).table_valued(*shape)
-    given = given.render_derived(name="given", with_types=True)
-    there = exists(select(literal(1)).select_from(tasks).where(tasks.c.user_id == OWNER, tasks.c.id == given.c.id))
-    number = func.row_number().over(order_by=given.c.n).label("number")
-    fresh = select(number, *(given.c[name] for name in NAMES)).where(~there).cte("fresh")
+    rows = given(NAMES, "n")
+    there = exists(select(literal(1)).select_from(tasks).where(tasks.c.user_id == OWNER, tasks.c.id == rows.c.id))
+    number = func.row_number().over(order_by=rows.c.n).label("number")
+    fresh = select(number, *(rows.c[name] for name in NAMES)).where(~there).cte("fresh")
     count = select(func.count()).select_from(fresh).scalar_subquery()
     last = select(func.max(fresh.c.position)).scalar_subquery()
     counted: dict[str, ColumnElement[Any]] = {
@@ -67,8 +59,8 @@ def _add() -> Query:
     bump = update(owners).where(owners.c.user_id == OWNER, count > 0).values(counted).returning(*owners.c).cte("bump")
     values: dict[str, ColumnElement[Any]] = {name: fresh.c[name] for name in NAMES}
     values |= {"user_id": bump.c.user_id, "version": bump.c.revision - count + fresh.c.number}
-    rows = select(*values.values()).select_from(bump.join(fresh, true()))
-    made = insert(tasks).from_select(list(values), rows).returning(tasks.c.deleted_at).cte("made")
+    made_of = select(*values.values()).select_from(bump.join(fresh, true()))
+    made = insert(tasks).from_select(list(values), made_of).returning(tasks.c.deleted_at).cte("made")
     return Query(select(func.count(), func.count().filter(made.c.deleted_at.is_(None))).select_from(made))
 
 
@@ -82,9 +74,9 @@ def add_tasks(owner: str, rows: list[dict[str, Any]]) -> int:
     db, created = database(), 0
     with db.transaction():
         [(last, live)] = db.read(owner, BEGIN)
-        given = [row | {"n": n, "position": place(row, last, n)} for n, row in enumerate(rows, 1)]
-        for start in range(0, len(given), STEP):
-            step = orjson.dumps(given[start : start + STEP]).decode()
+        placed = [row | {"n": n, "position": place(row, last, n)} for n, row in enumerate(rows, 1)]
+        for start in range(0, len(placed), STEP):
+            step = orjson.dumps(placed[start : start + STEP]).decode()
             [(added, added_live)] = db.write(owner, ADD, rows=step)
             created, live = created + added, live + added_live
             if added_live and live > QUOTA:

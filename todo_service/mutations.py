@@ -10,19 +10,23 @@ is after the wait.
 New tasks are left to `creation.py`, what becomes of trash and of users who left to `retention.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     CTE,
     BigInteger,
+    Column,
     ColumnElement,
     Select,
+    TableValuedAlias,
+    Text,
     and_,
     any_,
     bindparam,
     case,
+    cast,
     delete,
     exists,
     func,
@@ -33,7 +37,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .db import Row, database
@@ -60,6 +64,13 @@ ROOM = or_(ROOMY, LIVE_COUNT < QUOTA)
 # For those that look before they change (`plans.py`, `imports.py`): the owner's row made, if need be, and locked.
 LOCKED = select(literal(1)).where(owners.c.user_id == OWNER).with_for_update(of=owners)
 LOCK = (upsert(owners).values(user_id=OWNER).on_conflict_do_nothing(), LOCKED)
+
+
+def given(names: Iterable[str], *numbers: str) -> TableValuedAlias:
+    """Rows that come as JSON, bound as `rows`: first `numbers`, then the columns `names` of tasks."""
+    shape = [*(Column(name, BigInteger) for name in numbers), *(Column(name, tasks.c[name].type) for name in names)]
+    rows = func.jsonb_to_recordset(cast(bindparam("rows", type_=Text), JSONB)).table_valued(*shape)
+    return rows.render_derived(name="given", with_types=True)
 
 
 def _bump(*conditions: ColumnElement[bool], owner: Sequence[ColumnElement[bool]] = (), position: bool = False) -> CTE:

@@ -15,13 +15,10 @@ import orjson
 import uuid_utils
 from sqlalchemy import (
     BigInteger,
-    Column,
-    Text,
     Uuid,
     any_,
     bindparam,
     case,
-    cast,
     delete,
     func,
     literal,
@@ -29,13 +26,13 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from . import mutations
 from .db import Row, database
 from .models import MAX_BATCH, QUOTA, owners, tasks
-from .mutations import LIVE_COUNT, LOCK, Versions, bury
+from .mutations import LIVE_COUNT, LOCK, Versions, bury, given
 from .planning import Missing, Plan, State
 from .queries import OWNER, TASK, absence
 from .statements import Query
@@ -66,9 +63,7 @@ def _save() -> Query:
     """The rows written and deleted, the owner's count brought up to date."""
     counted = {"revision": bindparam("revision", type_=BigInteger), "last_position": bindparam("last_position")}
     count = update(owners).where(owners.c.user_id == OWNER).values(counted)
-    shape = [Column(name, tasks.c[name].type) for name in (*STORED, "version")]
-    given = func.jsonb_to_recordset(cast(bindparam("rows", type_=Text), JSONB)).table_valued(*shape)
-    rows = select(OWNER, *given.render_derived(with_types=True).c)
+    rows = select(OWNER, *given((*STORED, "version")).c)
     write = upsert(tasks).from_select(["user_id", *STORED, "version"], rows)
     again = {name: write.excluded[name] for name in (*STORED, "version") if name != "id"}
     write = write.on_conflict_do_update(index_elements=["user_id", "id"], set_=again)
