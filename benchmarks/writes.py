@@ -12,7 +12,7 @@ import os
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from benchmarks.growth import Target, database, shapes
 from benchmarks.operations import all_operations
 from benchmarks.population import fetch, user_id
 from todo_service import creation, mutations
+from todo_service.turns import finish
 
 LIVE = "WHERE deleted_at IS NULL"
 # Index -> what it is made of (None: it is there already), and the operation that gains by it.
@@ -52,8 +53,8 @@ def changed(target: Target) -> Figures:
     owners = [user_id("ordinary", number) for number in USERS]
     figures: Figures = {}
     with target.app.app_context():
-        ids = {owner: creation.create_task(owner, {"title": "Buy milk"})[0] for owner in owners}
-        steps: dict[str, Callable[[str], object]] = {
+        ids = {owner: finish(creation.create_task(owner, {"title": "Buy milk"}))[0] for owner in owners}
+        steps: dict[str, Callable[[str], Coroutine[Any, None, object]]] = {
             "create": lambda owner: creation.create_task(owner, {"title": "Buy milk", "tags": ["home"]}),
             "update": lambda owner: mutations.update_task(owner, ids[owner], {"title": "Buy oat milk"}, None),
             "complete": lambda owner: mutations.complete_task(owner, ids[owner], True, None),
@@ -65,9 +66,9 @@ def changed(target: Target) -> Figures:
     return figures
 
 
-def timed(step: Callable[[str], object], owner: str) -> float:
+def timed(step: Callable[[str], Coroutine[Any, None, object]], owner: str) -> float:
     began = time.perf_counter()
-    step(owner)
+    finish(step(owner))
     return (time.perf_counter() - began) * 1000
 
 

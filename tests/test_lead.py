@@ -38,12 +38,14 @@ def can_be_taken(lead: Lead) -> bool:
 
 
 def answer_after(seconds: float) -> Callable[[float], bool]:
-    """A wait for an answer that comes after so many seconds in all."""
-    ready = time.monotonic() + seconds
+    """A wait for an answer that comes so many seconds, in all, after somebody began to wait for it."""
+    began: float | None = None
 
     def wait(patience: float) -> bool:
-        time.sleep(max(0, min(patience, ready - time.monotonic())))
-        return time.monotonic() >= ready
+        nonlocal began
+        began = time.monotonic() if began is None else began
+        time.sleep(max(0, min(patience, began + seconds - time.monotonic())))
+        return time.monotonic() >= began + seconds
 
     return wait
 
@@ -146,14 +148,14 @@ def test_others_are_served_while_one_waits_for_the_database(
 def test_others_are_served_while_one_has_much_to_do(service: Service, alice: User, database_url: str) -> None:
     """A large import is checked for a second or more, by a thread that isn't the one that waits for clients."""
     tasks = [{"title": "Buy milk " * 20} for _ in range(5000)]
-    slowest = 0.0
+    answered = 0
     with ThreadPoolExecutor(1) as pool, Connection(service.url, alice.token) as one, Connection(service.url) as other:
         assert other.request("GET", "/health/live").status == 200
         importing = pool.submit(one.request, "POST", "/api/tasks/import", {"tasks": tasks})
         while not importing.done():
-            began = time.monotonic()
             assert other.request("GET", "/health/live").status == 200
-            slowest = max(slowest, time.monotonic() - began)
+            answered += 1
         assert importing.result().status == 200
-    assert slowest < 1
+    # Who waits for the import to end gets one answer, or two.
+    assert answered > 5
     assert run_sql(database_url, "SELECT count(*) FROM tasks WHERE user_id = %(user)s", {"user": alice.id}) == [(5000,)]

@@ -1,12 +1,8 @@
 """The app factory: puts the parts together, in the order in which a request meets them."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-from flask import Flask, Request, request
-from flask.sessions import SessionInterface, SessionMixin
-from werkzeug.routing import MapAdapter
+from flask import Flask, request
 from werkzeug.wsgi import get_host
 
 from . import (
@@ -31,28 +27,9 @@ from .auth import Authenticator
 from .blueprint import TaskConverter
 from .config import Settings, load
 from .db import Database
+from .service import Service
 
 MAX_BODY = 1024 * 1024
-
-
-class NoSession(SessionInterface):
-    """Nothing is kept in cookies, so none is read or written."""
-
-    def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
-        return None
-
-
-class Service(Flask):
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """No view is a coroutine, which Flask would find out for each function with each request."""
-        return func
-
-    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """No address depends on the host, so none is looked at here; which are accepted, `refuse_other_hosts` knows."""
-        if request is None:
-            return super().create_url_adapter(None)
-        root = request.environ.get("SCRIPT_NAME") or "/"
-        return MapAdapter(self.url_map, "localhost", root, "", "http", request.path, request.method)
 
 
 def refuse_other_hosts(trusted: tuple[str, ...]) -> None:
@@ -73,7 +50,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Service("todo_service", static_folder=None)
     app.request_class = parsing.Request
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    app.session_interface = NoSession()
     # A redirect, be it to the address without the slash or to the other family, would break a browser's preflight.
     app.url_map.strict_slashes = app.url_map.merge_slashes = app.url_map.redirect_defaults = False
     app.url_map.converters["task"] = TaskConverter

@@ -81,7 +81,7 @@ class BatchResults(ma.Schema):
 @blueprint.arguments(TimeZoneQuery(), location="query")
 @blueprint.arguments(Batch())
 @blueprint.response(200, BatchResults)
-def run_batch(owner: str, query: dict[str, Any], body: dict[str, Any]) -> Response:
+async def run_batch(owner: str, query: dict[str, Any], body: dict[str, Any]) -> Response:
     """Do many things at once
 
     Up to 100 operations, in order, in one transaction: all of them, or none. An error names the first that failed, as

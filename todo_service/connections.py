@@ -83,8 +83,10 @@ class Connection:
         self._idle_seconds = config.keepalive
         self.wait(self._idle_seconds)
         self.descriptor = sock.fileno()
-        # A request whose head has come; and what has come that isn't read yet: its body, or a part of the next head.
+        # A request whose head has come, and the reply to it; and what has come that isn't read yet: its body, or a part
+        # of the next head.
         self.request: Any = None
+        self.reply: Any = None
         self.arrived = bytearray()
         # Answered for the last time; and given up.
         self.closing = self.closed = False

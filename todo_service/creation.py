@@ -13,7 +13,7 @@ import uuid_utils
 from sqlalchemy import BigInteger, ColumnElement, bindparam, case, func, insert, or_, select, true
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from .db import Row, database
+from .db import Database, Row, database
 from .errors import full
 from .models import BLANK, QUOTA, columns, owners, tasks
 from .mutations import LIVE_COUNT, given
@@ -69,21 +69,21 @@ def _create() -> Query:
 CREATE = _create()
 
 
-def create_task(owner: str, fields: dict[str, Any]) -> Row:
+async def create_task(owner: str, fields: dict[str, Any]) -> Row:
     """Make a task. Raises QuotaExceeded."""
     task = {"id": str(uuid_utils.uuid7())} | columns(BLANK | fields)
-    row: Row = database().in_turn(owner, task, create_tasks)
+    row: Row = await database().in_turn(owner, task, create_tasks)
     return row
 
 
-def create_tasks(owner: str, new: Sequence[dict[str, Any]]) -> list[Row]:
+def create_tasks(db: Database, owner: str, new: Sequence[dict[str, Any]]) -> list[Row]:
     """Make `new`. Raises QuotaExceeded if there isn't room for all."""
     places = itertools.count(1)
     rows = [
         task | {"n": n, "place": next(places) if task["position"] is None else None} for n, task in enumerate(new, 1)
     ]
     positions = [task["position"] for task in new if task["position"] is not None]
-    made = database().write(
+    made = db.write(
         owner,
         CREATE,
         rows=orjson.dumps(rows).decode(),

@@ -33,7 +33,7 @@ from .errors import Invalid, Unavailable, busy
 from .lead import lead
 from .models import MEANING
 from .statements import Prepared, Query
-from .turns import Make, Turns
+from .turns import Change, Make, Turns
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._thread = threading.local()
-        self.turns = Turns()
+        self.turns = Turns(self)
         self.pool = QueuePool(
             self._connect,
             pool_size=settings.pool_size,
@@ -112,14 +112,14 @@ class Database:
         """That which this thread is in."""
         return getattr(self._thread, "transaction", None)
 
-    def in_turn(self, owner: str, change: Any, make: Make) -> Any:
+    async def in_turn(self, owner: str, change: Any, make: Make) -> Any:
         """What came of `change` of `owner`'s, made by `make` together with others of theirs that meet it (`turns.py`).
 
-        Inside of a transaction it is a part of that, and meets none.
+        Inside of a transaction it is a part of that, meets none and doesn't wait.
         """
         if not self._transaction:
-            return self.turns.take(owner, change, make)
-        return make(owner, [change])[0]
+            return await Change(self.turns, owner, change, make)
+        return make(self, owner, [change])[0]
 
     @contextmanager
     def transaction(self, repeatable: bool = False) -> Iterator[None]:

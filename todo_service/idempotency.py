@@ -7,7 +7,7 @@ the first request is still running, another one with its key gets 409; errors ar
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Concatenate, ParamSpec
 
 import orjson
@@ -22,6 +22,7 @@ from .queries import OWNER
 from .statements import Query
 
 P = ParamSpec("P")
+View = Callable[Concatenate[str, P], Awaitable[Response]]
 
 HEADER = "Idempotency-Key"
 MAX_KEY = 255
@@ -66,14 +67,14 @@ def _keep() -> Query:
 KEEP = _keep()
 
 
-def idempotent(view: Callable[Concatenate[str, P], Response]) -> Callable[Concatenate[str, P], Response]:
+def idempotent(view: View[P]) -> View[P]:
     """Answer a request with an Idempotency-Key once; one without is none of this module's business."""
 
     @functools.wraps(view)
-    def once(owner: str, /, *args: P.args, **kwargs: P.kwargs) -> Response:
+    async def once(owner: str, /, *args: P.args, **kwargs: P.kwargs) -> Response:
         key = request.headers.get(HEADER)
         if key is None:
-            return view(owner, *args, **kwargs)
+            return await view(owner, *args, **kwargs)
         if not 1 <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
             raise Invalid([(HEADER, f"Must have 1 to {MAX_KEY} printable ASCII characters.")])
         db, fingerprint = database(), _fingerprint(owner)
@@ -83,7 +84,7 @@ def idempotent(view: Callable[Concatenate[str, P], Response]) -> Callable[Concat
                 raise Conflict("A request with this Idempotency-Key is still running; please try again in a moment.")
             if kept[1] is not None:
                 return _replay(fingerprint, *kept)
-            response = view(owner, *args, **kwargs)
+            response = await view(owner, *args, **kwargs)
             headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
             values = dict(fingerprint=fingerprint, status=response.status_code, body=response.get_data())
             db.write(owner, KEEP, key=key, headers=orjson.dumps(headers).decode(), **values)

@@ -57,13 +57,13 @@ class Lead:
 
     def keep_no_longer(self) -> None:
         """Give up the lead with the next message to the database, which may take long: it ends in a commit."""
-        if self._mine():
+        if self.mine():
             self._keeps = False
 
     def give_up(self) -> None:
         """Let another thread lead, if this one does: it's about to do something that may take long."""
-        if self._mine():
-            self._pass_on(self._mine)
+        if self.mine():
+            self._pass_on(self.mine)
 
     def pass_on(self, seconds: float) -> None:
         """Let another thread lead if the leader has been busy for longer than `seconds`, whatever it does."""
@@ -72,7 +72,7 @@ class Lead:
     def wait(self, wait: Callable[[float], bool], seconds: float) -> bool:
         """Wait for an answer of the database with `wait`, which takes seconds and says whether it came."""
         began = time.monotonic()
-        came = self._keeps and self._mine() and wait(min(SHORT, seconds))
+        came = self._keeps and self.mine() and wait(min(SHORT, seconds))
         if not came:
             self.give_up()
             came = wait(seconds)
@@ -93,7 +93,12 @@ class Lead:
             while self._followers:
                 self._followers.pop()[1].release()
 
-    def _mine(self) -> bool:
+    def taken(self) -> bool:
+        """Whether any thread leads."""
+        return self._leader is not None
+
+    def mine(self) -> bool:
+        """Whether this thread leads."""
         return self._leader == threading.get_ident()
 
     def _pass_on(self, condition: Callable[[], bool]) -> None:

@@ -40,7 +40,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from .db import Row, database
+from .db import Database, Row, database
 from .errors import PreconditionFailed
 from .models import QUOTA, columns, owners, tasks, tombstones
 from .queries import LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, find_task
@@ -91,14 +91,13 @@ def _value(column: str) -> ColumnElement[Any]:
     return bindparam(column, type_=tasks.c[column].type)
 
 
-def _change(owner: str, query: Query, **values: Any) -> list[Row]:
-    rows: list[Row] = database().in_turn(owner, (query, values), _changes)
+async def _change(owner: str, query: Query, **values: Any) -> list[Row]:
+    rows: list[Row] = await database().in_turn(owner, (query, values), _changes)
     return rows
 
 
-def _changes(owner: str, changes: Sequence[Change]) -> list[list[Row]]:
+def _changes(db: Database, owner: str, changes: Sequence[Change]) -> list[list[Row]]:
     """Make a change, or some that have met, in one transaction."""
-    db = database()
     if len(changes) == 1:
         [(query, values)] = changes
         return [db.write(owner, query, **values)]
@@ -200,43 +199,45 @@ def _unchanged(conditional: bool) -> Conditions:
     return (UNCHANGED,) if conditional else ()
 
 
-def update_task(owner: str, id: str, fields: dict[str, Any], versions: Versions) -> Row | None:
+async def update_task(owner: str, id: str, fields: dict[str, Any], versions: Versions) -> Row | None:
     """Set `fields`; None if that takes a plan. Raises NotFound, Forbidden, PreconditionFailed."""
     if not fields:
         return unchanged_task(owner, id, versions)
     values = columns(fields)
     query = _set_query(frozenset(values), versions is not None)
-    rows = _change(owner, query, id=id, versions=versions, **values)
+    rows = await _change(owner, query, id=id, versions=versions, **values)
     return None if not rows and "completed" in fields else _only(owner, id, versions, rows)
 
 
-def complete_task(owner: str, id: str, completed: bool | None, versions: Versions) -> Row | None:
+async def complete_task(owner: str, id: str, completed: bool | None, versions: Versions) -> Row | None:
     """Set `completed`, or turn it around when None; None if that takes a plan, or there is nothing to be changed."""
     query = _complete_query(completed is None, versions is not None)
-    rows = _change(owner, query, id=id, versions=versions, completed=completed)
+    rows = await _change(owner, query, id=id, versions=versions, completed=completed)
     return rows[0] if rows else None
 
 
-def trash_task(owner: str, id: str, versions: Versions) -> Row:
+async def trash_task(owner: str, id: str, versions: Versions) -> Row:
     """Move to the trash, from where `restore_task` brings it back."""
-    return _only(owner, id, versions, _change(owner, _trash_query(versions is not None), id=id, versions=versions))
+    rows = await _change(owner, _trash_query(versions is not None), id=id, versions=versions)
+    return _only(owner, id, versions, rows)
 
 
-def delete_task(owner: str, id: str, versions: Versions) -> Row:
+async def delete_task(owner: str, id: str, versions: Versions) -> Row:
     """Delete for good, from the trash or from outside it. What the task was at its end."""
-    return _only(owner, id, versions, _change(owner, _delete_query(versions is not None), id=id, versions=versions))
+    rows = await _change(owner, _delete_query(versions is not None), id=id, versions=versions)
+    return _only(owner, id, versions, rows)
 
 
-def restore_task(owner: str, id: str, versions: Versions) -> Row | None:
+async def restore_task(owner: str, id: str, versions: Versions) -> Row | None:
     """Bring back from the trash; None if it isn't there, or if there is no room."""
-    rows = _change(owner, _restore_query(versions is not None), id=id, versions=versions)
+    rows = await _change(owner, _restore_query(versions is not None), id=id, versions=versions)
     return rows[0] if rows else None
 
 
-def sweep_tasks(owner: str, completed: bool, versions: Versions) -> int:
+async def sweep_tasks(owner: str, completed: bool, versions: Versions) -> int:
     """Move all tasks, or all completed ones, to the trash: how many. Raises PreconditionFailed if the list is newer."""
     query = _sweep_query(completed, versions is not None)
-    [(count, revision)] = _change(owner, query, versions=versions)
+    [(count, revision)] = await _change(owner, query, versions=versions)
     if versions is not None and revision not in versions:
         raise PreconditionFailed(f'The list has changed: its version is now "{revision}". Read it again, then retry.')
     return int(count)

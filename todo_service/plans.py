@@ -98,21 +98,21 @@ def planned(owner: str, ids: list[str], zone: ZoneInfo) -> Iterator[Plan]:
         raise absence(owner, missing.id) from None
 
 
-def update_task(owner: str, id: str, fields: dict[str, Any], versions: Versions, zone: ZoneInfo) -> Row:
+async def update_task(owner: str, id: str, fields: dict[str, Any], versions: Versions, zone: ZoneInfo) -> Row:
     """Set `fields` and leave the others alone. Raises NotFound, Forbidden, PreconditionFailed, Invalid."""
-    row = mutations.update_task(owner, id, fields, versions)
+    row = await mutations.update_task(owner, id, fields, versions)
     return row or _one(owner, id, zone, lambda plan: plan.update(id, fields, versions))
 
 
-def complete_task(owner: str, id: str, completed: bool | None, versions: Versions, zone: ZoneInfo) -> Row:
+async def complete_task(owner: str, id: str, completed: bool | None, versions: Versions, zone: ZoneInfo) -> Row:
     """Set `completed`, or turn it around when None; of a task that repeats, the next occurrence comes or goes."""
-    row = mutations.complete_task(owner, id, completed, versions)
+    row = await mutations.complete_task(owner, id, completed, versions)
     return row or _one(owner, id, zone, lambda plan: plan.complete(id, completed, versions))
 
 
-def restore_task(owner: str, id: str, versions: Versions) -> Row:
+async def restore_task(owner: str, id: str, versions: Versions) -> Row:
     """Bring back from the trash; a task that isn't there stays as it is. Raises QuotaExceeded."""
-    row = mutations.restore_task(owner, id, versions)
+    row = await mutations.restore_task(owner, id, versions)
     return row or _one(owner, id, ZoneInfo("UTC"), lambda plan: plan.restore(id, versions))
 
 

@@ -55,12 +55,12 @@ def list_tasks(owner: str, query: dict[str, Any]) -> Response:
 @idempotent
 @blueprint.arguments(TaskCreate())
 @blueprint.response(201, Task, headers=blueprint.headers("ETag", "Location"))
-def create_task(owner: str, fields: dict[str, Any]) -> Response:
+async def create_task(owner: str, fields: dict[str, Any]) -> Response:
     """Create a task
 
     Only the title is needed.
     """
-    row = creation.create_task(owner, fields)
+    row = await creation.create_task(owner, fields)
     return one(row, 201, {"Location": f"{request.path.rstrip('/')}/{row[0]}"})
 
 
@@ -68,12 +68,12 @@ def create_task(owner: str, fields: dict[str, Any]) -> Response:
 @bearer
 @blueprint.arguments(SweepQuery(), location="query")
 @blueprint.response(200, Deleted)
-def delete_tasks(owner: str, query: dict[str, Any]) -> Response:
+async def delete_tasks(owner: str, query: dict[str, Any]) -> Response:
     """Move many tasks to the trash
 
     All of them, or those that are completed. `If-Match` takes the ETag of a list.
     """
-    return answer({"deleted": mutations.sweep_tasks(owner, query["status"] == "completed", if_match())})
+    return answer({"deleted": await mutations.sweep_tasks(owner, query["status"] == "completed", if_match())})
 
 
 @blueprint.get("/tasks/<task:id>")
@@ -90,37 +90,37 @@ def get_task(owner: str, id: str) -> Response:
 @blueprint.arguments(TimeZoneQuery(), location="query")
 @blueprint.arguments(TaskUpdate())
 @blueprint.response(200, Task, headers=blueprint.headers("ETag"))
-def update_task(owner: str, query: dict[str, Any], fields: dict[str, Any], id: str) -> Response:
+async def update_task(owner: str, query: dict[str, Any], fields: dict[str, Any], id: str) -> Response:
     """Change a task
 
     PUT and PATCH do the same: fields that are left out stay, an explicit `null` empties a field.
     """
-    return one(plans.update_task(owner, task_id(id), fields, if_match(), query["tz"]))
+    return one(await plans.update_task(owner, task_id(id), fields, if_match(), query["tz"]))
 
 
 @blueprint.delete("/tasks/<task:id>")
 @bearer
 @blueprint.arguments(DeleteQuery(), location="query")
 @blueprint.response(200, Task, headers=blueprint.headers("ETag"))
-def delete_task(owner: str, query: dict[str, Any], id: str) -> Response:
+async def delete_task(owner: str, query: dict[str, Any], id: str) -> Response:
     """Move a task to the trash
 
     From there it can be restored for 30 days. With `permanent=true` it is deleted for good.
     """
     delete = mutations.delete_task if query["permanent"] else mutations.trash_task
-    return one(delete(owner, task_id(id), if_match()))
+    return one(await delete(owner, task_id(id), if_match()))
 
 
 @blueprint.post("/tasks/<task:id>/restore")
 @bearer
 @idempotent
 @blueprint.response(200, Task, headers=blueprint.headers("ETag"))
-def restore_task(owner: str, id: str) -> Response:
+async def restore_task(owner: str, id: str) -> Response:
     """Restore a task from the trash
 
     A task that is not in the trash stays as it is.
     """
-    return one(plans.restore_task(owner, task_id(id), if_match()))
+    return one(await plans.restore_task(owner, task_id(id), if_match()))
 
 
 @blueprint.patch("/tasks/<task:id>/complete")
@@ -128,13 +128,13 @@ def restore_task(owner: str, id: str) -> Response:
 @blueprint.arguments(TimeZoneQuery(), location="query")
 @blueprint.arguments(Completion(), required=False)
 @blueprint.response(200, Task, headers=blueprint.headers("ETag"))
-def complete_task(owner: str, query: dict[str, Any], fields: dict[str, Any], id: str) -> Response:
+async def complete_task(owner: str, query: dict[str, Any], fields: dict[str, Any], id: str) -> Response:
     """Complete a task, or open it again
 
     Without a body the task is toggled; with `completed` it is set, which is safe to repeat. A task that repeats stays
     completed, and its next occurrence is made; opening it again removes that one, unless it has been changed.
     """
-    return one(plans.complete_task(owner, task_id(id), fields.get("completed"), if_match(), query["tz"]))
+    return one(await plans.complete_task(owner, task_id(id), fields.get("completed"), if_match(), query["tz"]))
 
 
 def one(row: Row, status: int = 200, headers: Mapping[str, str] = NONE) -> Response:

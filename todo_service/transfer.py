@@ -6,10 +6,10 @@ in it as its page found it. What the files look like is left to the formats, wha
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from flask import Response, request
@@ -21,16 +21,13 @@ from .blueprint import Blueprint
 from .db import Database, database
 from .errors import UnsupportedMedia
 from .etags import answer
-from .idempotency import idempotent
+from .idempotency import P, View, idempotent
 from .imports import add_tasks
 from .parameters import TimeZoneQuery
 from .parsing import strict
 from .queries import LIVE, MINE, TASK
 from .schemas import task_out
 from .statements import Query
-
-P = ParamSpec("P")
-View = Callable[Concatenate[str, P], Response]
 
 MAX_FILE = 16 * 1024 * 1024
 PAGE = 1000
@@ -65,7 +62,7 @@ def files_welcome(view: View[P]) -> View[P]:
     """Let a body be as large as a file may be; it has to be said before anybody reads the body."""
 
     @functools.wraps(view)
-    def welcoming(owner: str, /, *args: P.args, **kwargs: P.kwargs) -> Response:
+    def welcoming(owner: str, /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[Response]:
         request.max_content_length = MAX_FILE
         return view(owner, *args, **kwargs)
 
@@ -98,7 +95,7 @@ def export_tasks(owner: str, query: dict[str, Any]) -> Response:
 @blueprint.arguments(TimeZoneQuery(), location="query")
 @blueprint.response(200, portable.Imported)
 @blueprint.doc(requestBody={"required": True, "content": FILES})
-def import_tasks(owner: str, query: dict[str, Any]) -> Response:
+async def import_tasks(owner: str, query: dict[str, Any]) -> Response:
     """Import tasks
 
     From a file of up to 16 MiB in one of the forms of an export, made here or by another program: all of it, or none

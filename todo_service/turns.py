@@ -2,95 +2,89 @@
 
 They would wait for each other in any case (`mutations.py` says why). Here that costs less than in PostgreSQL, and no
 connection; and of a burst, such as a list that is sorted anew with a request for each task, only the first is committed
-alone. How changes are made, one or many, is left to those who bring them.
+alone. How changes are made, one or many, is left to those who bring them; and how somebody waits, to who calls: with
+its thread (`finish`), or without one (`serving.py`).
 """
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 from .errors import Unavailable, busy
 from .lead import lead
 
+T = TypeVar("T")
+
 # How long a change waits for its turn, in seconds.
 PATIENCE = 1
 
-# Makes changes of an owner's, all of them or none: what came of each, in their order. Raises what any of them raises.
-Make = Callable[[str, Sequence[Any]], Sequence[Any]]
+# Makes, in a database, changes of an owner's, all of them or none: what came of each, in their order. Raises what any
+# of them raises. In no request's context, as they may be of many.
+Make = Callable[[Any, str, Sequence[Any]], Sequence[Any]]
 
 
 class Change:
-    """One that waits until it is `told`: that it has been made, or to make its `group`, itself included."""
+    """What a request wants to have changed. Who awaits it gets what came of it, or what it failed with is raised."""
 
-    __slots__ = ("group", "make", "outcome", "told", "what")
+    __slots__ = ("make", "outcome", "owner", "since", "tell", "turns", "what")
 
-    def __init__(self, what: Any, make: Make) -> None:
-        self.what, self.make = what, make
-        self.group: list[Change] = []
+    def __init__(self, turns: "Turns", owner: str, what: Any, make: Make) -> None:
+        self.turns, self.owner, self.what, self.make = turns, owner, what, make
+        self.since = time.monotonic()
         self.outcome: Any = None
-        self.told = threading.Lock()
-        self.told.acquire()
+        # Tells who waits for it that it has been made, or what group of changes it's for them to make.
+        self.tell: Callable[[Group], None]
+
+    def __await__(self) -> Generator["Change", None, Any]:
+        yield self
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+
+# Changes of one owner that are made together.
+Group = list[Change]
 
 
 class Turns:
     """The turns of all users in this process: who has a change under way, and which changes wait behind that."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Any) -> None:
+        self._database = database
         self._guard = threading.Lock()
-        self._waiting: dict[str, list[Change]] = {}
+        self._waiting: dict[str, Group] = {}
 
-    def take(self, owner: str, what: Any, make: Make) -> Any:
-        """What came of `what`, made when it's `owner`'s turn. Raises what it failed with, or Unavailable."""
-        mine = Change(what, make)
+    def enter(self, change: Change, tell: Callable[[Group], None]) -> Group:
+        """What the caller has to `make` now: `change`, if it's its owner's turn; nothing, if it will be told later."""
+        change.tell = tell
         with self._guard:
-            waiting = self._waiting.get(owner)
+            waiting = self._waiting.get(change.owner)
             if waiting is None:
-                self._waiting[owner], mine.group = [], [mine]
-            else:
-                waiting.append(mine)
-        if not mine.group:
-            self._wait(owner, mine)
-        if mine.group:
-            try:
-                self._make(owner, mine.group)
-            finally:
-                self._pass_on(owner, mine.group)
-        if isinstance(mine.outcome, Exception):
-            raise mine.outcome
-        return mine.outcome
+                self._waiting[change.owner] = []
+                return [change]
+            waiting.append(change)
+            return []
 
-    def _wait(self, owner: str, mine: Change) -> None:
-        lead.give_up()
-        if mine.told.acquire(timeout=PATIENCE):
-            return
-        with self._guard:
-            waiting = self._waiting.get(owner, [])
-            if mine in waiting:
-                waiting.remove(mine)
-                raise busy()
-        # Too late to withdraw: somebody makes it already, whom the database's deadlines keep from taking for ever.
-        mine.told.acquire()
-
-    def _make(self, owner: str, group: list[Change]) -> None:
+    def make(self, group: Group) -> Group:
+        """Make what's to be made now: what is next, if anything. Who waits for what has been made is yet to be told."""
         lead.keep_no_longer()
-        outcomes: Sequence[Any] = [Unavailable("The change was broken off; please try again.")] * len(group)
-        try:
-            outcomes = self._outcomes(owner, group[0].make, [change.what for change in group])
-        finally:
-            for change, outcome in zip(group, outcomes, strict=True):
-                change.outcome = outcome
+        outcomes = self._outcomes(group[0].owner, group[0].make, [change.what for change in group])
+        for change, outcome in zip(group, outcomes, strict=True):
+            change.outcome = outcome
+        return self._following(group[0].owner)
 
     def _outcomes(self, owner: str, make: Make, changes: list[Any]) -> Sequence[Any]:
         try:
-            return make(owner, changes)
+            return make(self._database, owner, changes)
         except Unavailable as error:
             return [error] * len(changes)
-        except Exception as error:
+        except BaseException as error:
             # Nothing is made, because of one of them, which concerns no other.
             return [error] if len(changes) == 1 else [self._outcomes(owner, make, [one])[0] for one in changes]
 
-    def _pass_on(self, owner: str, group: list[Change]) -> None:
-        """The next turn first, so that the database has something to do."""
+    def _following(self, owner: str) -> Group:
         with self._guard:
             waiting = self._waiting[owner]
             following = [change for change in waiting if change.make == waiting[0].make]
@@ -98,8 +92,45 @@ class Turns:
                 self._waiting[owner] = [change for change in waiting if change.make != following[0].make]
             else:
                 del self._waiting[owner]
-        if following:
-            following[0].group = following
-            following[0].told.release()
-        for change in group[1:]:
-            change.told.release()
+            return following
+
+    def withdraw(self, change: Change) -> bool:
+        """Let a change that waits for its turn not be made; False if it's too late for that."""
+        with self._guard:
+            waiting = self._waiting.get(change.owner, [])
+            if change not in waiting:
+                return False
+            waiting.remove(change)
+        change.outcome = busy()
+        return True
+
+    def take(self, change: Change) -> None:
+        """Return when `change` has been made, or withdrawn; this thread waits, or makes it."""
+        told: SimpleQueue[Group] = SimpleQueue()
+        group = self.enter(change, told.put) or self._wait(change, told)
+        if group:
+            following = self.make(group)
+            if following:
+                # First, so that the database has something to do.
+                following[0].tell(following)
+            for other in group:
+                other.tell([])
+
+    def _wait(self, change: Change, told: SimpleQueue[Group]) -> Group:
+        lead.give_up()
+        try:
+            return told.get(timeout=PATIENCE)
+        except Empty:
+            # Too late to withdraw: somebody makes it already, whom the database's deadlines keep from taking for ever.
+            return [] if self.withdraw(change) else told.get()
+
+
+def finish(work: Coroutine[Change, None, T]) -> T:
+    """What comes of `work`. This thread waits, or makes the changes, when it awaits some."""
+    try:
+        while True:
+            change = work.send(None)
+            change.turns.take(change)
+    except StopIteration as end:
+        result: T = end.value
+        return result
