@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import User, again, assert_problem, await_lock, run_sql, settings_for, user_of, wait_for
 from tests.wire import Wire
-from todo_service import create_app
+from todo_service import create_app, turns
 from todo_service.db import Database
 from todo_service.models import QUOTA
 from todo_service.statements import SENT_BEFORE
@@ -229,22 +229,39 @@ def test_names_that_the_server_does_not_know(meet: Meeting, user: User, wire: Wi
     assert user.titles("?sort=position")[1:] == ["changed"] * 3
 
 
-def test_those_whose_turn_does_not_come_are_sent_away(database_url: str, user: User, wire: Wire) -> None:
-    """Within a second or so, and what they wanted is not done later."""
+def test_those_who_wait_in_vain_are_sent_away(database_url: str, user: User) -> None:
+    """With the one that they wait for, when that is given up; and what they wanted is not done later."""
     id = user.create()["id"]
-    with ThreadPoolExecutor(3) as pool:
-        wire.hold_replies()
-        first = pool.submit(patch(id, title="first"), again(user))
-        wait_for(lambda: len(wire.queries) == 2, "the first was not sent")
-        others = [pool.submit(create(), again(user)), pool.submit(patch(id, title="late"), again(user))]
+    with psycopg2.connect(database_url) as holder, ThreadPoolExecutor(3) as pool:
+        with holder.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM owners WHERE user_id = %s FOR UPDATE", [user.id])
+        sent = [pool.submit(patch(id, title="first"), again(user))]
+        await_lock(database_url, user.id)
+        sent += [pool.submit(create(), again(user)), pool.submit(patch(id, title="late"), again(user))]
+        first, *others = [answer.result(10) for answer in sent]
+        assert_problem(first, 503, "unavailable")
         for other in others:
-            problem = assert_problem(other.result(10), 503, "unavailable")
+            problem = assert_problem(other, 503, "unavailable")
             assert problem["detail"] == "The service is busy; please try again."
-        assert not first.done()
-        wire.release()
-        assert first.result(10).status_code == 200
-    assert user.titles() == ["first"]
-    assert user.create()["version"] == 3
+        holder.rollback()
+    holder.close()
+    assert user.titles() == ["Buy milk"]
+    assert user.create()["version"] == 2
+
+
+def test_those_who_wait_for_too_long_are_sent_away(meet: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "PATIENCE", 0)
+    answers = meet(create(), create(), create())
+    assert statuses(answers) == [201, 503, 503]
+    assert meet.user.create()["version"] == 3
+
+
+def test_only_so_many_go_together(meet: Meeting, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "MAX_TOGETHER", 2)
+    answers = meet(create(), *[create(title=f"{number}") for number in range(5)])
+    assert statuses(answers) == [201] * 6
+    assert [answer.json["version"] for answer in answers] == [2, 3, 4, 5, 6, 7]
+    assert len(wire.queries) == 3
 
 
 def test_other_users_wait_for_nobody(meet: Meeting, user: User) -> None:

@@ -140,16 +140,15 @@ def test_each_gets_its_own_answer(crowd: Crowd, held: Callable[[], Any], alice: 
     assert sorted(alice.titles()) == ["Buy milk", "Buy milk", "first", "second", "the user's row"]
 
 
-def test_who_waits_for_too_long_is_sent_away(database_url: str, crowd: Crowd, held: Callable[[], Any]) -> None:
+def test_who_waits_in_vain_is_sent_away(database_url: str, crowd: Crowd, held: Callable[[], Any]) -> None:
     """And what they wanted is not done later."""
     with held():
         for _ in range(2 * THREADS):
             crowd.create()
-        answers: list[Any] = [connection.answer() for connection in crowd.connections[1:]]
-        assert [answer.status_code for answer in answers] == [503] * (2 * THREADS)
-        assert {answer.json["detail"] for answer in answers} == {"The service is busy; please try again."}
+        answers = crowd.answers()
+        assert [answer.status_code for answer in answers] == [503] * (2 * THREADS + 1)
+        assert {answer.json["detail"] for answer in answers[1:]} == {"The service is busy; please try again."}
         assert count(database_url, crowd.user) == 1
-    assert crowd.connections[0].answer().status_code in (201, 503)
     assert [answer.status_code for answer in [crowd.create().answer()]] == [201]
 
 
@@ -209,7 +208,7 @@ def test_more_of_them_than_may_wait_without_a_thread(database_url: str, crowd: C
         for connection in many:
             connection.send(sent)
     statuses = [connection.answer().status_code for connection in [*crowd.connections, *many]]
-    # Where this machine is slow, some are sent away.
+    # On a slow machine the first of them has given up meanwhile, and so have those that it let wait.
     assert set(statuses) <= {201, 503}
     assert statuses.count(201) == count(database_url, crowd.user) - 1
     assert statuses.count(201) > THREADS

@@ -7,7 +7,6 @@ does something for a connection holds its lock, from the first step up to the la
 
 import logging
 import select
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, cast
@@ -24,7 +23,7 @@ from .health import STOPPING
 from .lead import lead
 from .replies import Reply, malformed, refusal
 from .service import LATER, Pending
-from .turns import PATIENCE, Group
+from .turns import Group
 
 log = logging.getLogger(__name__)
 
@@ -186,13 +185,6 @@ class Serving:
                 following[0].tell(following)
                 break
             group = following
-
-    def send_away(self) -> None:
-        """Whoever has waited for long enough."""
-        latest = time.monotonic() - PATIENCE
-        for change in [pending.change for pending in list(self.pending.values())]:
-            if change.since < latest and change.turns.withdraw(change):
-                change.tell([])
 
     def sent(self, connection: Connection) -> bool:
         """Whether the client has taken all there is for it."""

@@ -9,16 +9,18 @@ its thread (`finish`), or without one (`serving.py`).
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar, cast
 
 from .errors import Unavailable, busy
 from .lead import lead
 
 T = TypeVar("T")
 
-# How long a change waits for its turn, in seconds.
-PATIENCE = 1
+# So long a change waits for its turn, in seconds: as long as those before it are made; and where they couldn't be.
+PATIENCE, PATIENCE_IN_VAIN = 10, 1
+# So many go together: most take a message each, to a database that may be far away, and all are answered at the end.
+MAX_TOGETHER = 32
 
 # Makes, in a database, changes of an owner's, all of them or none: what came of each, in their order. Raises what any
 # of them raises. In no request's context, as they may be of many.
@@ -32,8 +34,7 @@ class Change:
 
     def __init__(self, turns: "Turns", owner: str, what: Any, make: Make) -> None:
         self.turns, self.owner, self.what, self.make = turns, owner, what, make
-        self.since = time.monotonic()
-        self.outcome: Any = None
+        self.since, self.outcome = time.monotonic(), cast(Any, None)
         # Tells who waits for it that it has been made, or what group of changes it's for them to make.
         self.tell: Callable[[Group], None]
 
@@ -73,7 +74,8 @@ class Turns:
         outcomes = self._outcomes(group[0].owner, group[0].make, [change.what for change in group])
         for change, outcome in zip(group, outcomes, strict=True):
             change.outcome = outcome
-        return self._following(group[0].owner)
+        in_vain = isinstance(group[0].outcome, Unavailable)
+        return self._following(group[0].owner, PATIENCE_IN_VAIN if in_vain else PATIENCE)
 
     def _outcomes(self, owner: str, make: Make, changes: list[Any]) -> Sequence[Any]:
         try:
@@ -84,30 +86,29 @@ class Turns:
             # Nothing is made, because of one of them, which concerns no other.
             return [error] if len(changes) == 1 else [self._outcomes(owner, make, [one])[0] for one in changes]
 
-    def _following(self, owner: str) -> Group:
+    def _following(self, owner: str, patience: float) -> Group:
+        latest = time.monotonic() - patience
         with self._guard:
-            waiting = self._waiting[owner]
-            following = [change for change in waiting if change.make == waiting[0].make]
+            waiting = [change for change in self._waiting[owner] if change.since > latest]
+            late = [change for change in self._waiting[owner] if change.since <= latest]
+            following = [change for change in waiting if change.make == waiting[0].make][:MAX_TOGETHER]
             if following:
-                self._waiting[owner] = [change for change in waiting if change.make != following[0].make]
+                self._waiting[owner] = [change for change in waiting if change not in following]
             else:
                 del self._waiting[owner]
-            return following
-
-    def withdraw(self, change: Change) -> bool:
-        """Let a change that waits for its turn not be made; False if it's too late for that."""
-        with self._guard:
-            waiting = self._waiting.get(change.owner, [])
-            if change not in waiting:
-                return False
-            waiting.remove(change)
-        change.outcome = busy()
-        return True
+        for change in late:
+            change.outcome = busy()
+            change.tell([])
+        return following
 
     def take(self, change: Change) -> None:
-        """Return when `change` has been made, or withdrawn; this thread waits, or makes it."""
+        """Return when `change` has been made, or was sent away; this thread waits, or makes it."""
         told: SimpleQueue[Group] = SimpleQueue()
-        group = self.enter(change, told.put) or self._wait(change, told)
+        group = self.enter(change, told.put)
+        if not group:
+            lead.give_up()
+            # As long as it takes: who is before it is kept by the database's deadlines from taking for ever.
+            group = told.get()
         if group:
             following = self.make(group)
             if following:
@@ -115,14 +116,6 @@ class Turns:
                 following[0].tell(following)
             for other in group:
                 other.tell([])
-
-    def _wait(self, change: Change, told: SimpleQueue[Group]) -> Group:
-        lead.give_up()
-        try:
-            return told.get(timeout=PATIENCE)
-        except Empty:
-            # Too late to withdraw: somebody makes it already, whom the database's deadlines keep from taking for ever.
-            return [] if self.withdraw(change) else told.get()
 
 
 def finish(work: Coroutine[Change, None, T]) -> T:

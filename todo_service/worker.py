@@ -91,7 +91,6 @@ class Worker(base.Worker):
         for connection in list(self.connections.values()):
             if connection.until < time.monotonic():
                 self.give_up(connection, overdue=True)
-        self.serving.send_away()
         kept = sorted(self.connections.values(), key=lambda connection: connection.size)
         while sum(connection.size for connection in kept) > MAX_KEPT:
             self.give_up(kept.pop())
