@@ -52,6 +52,8 @@ forwarded_allow_ips = settings.forwarded_allow_ips
 forwarder_headers = ""
 # Searches and tags in any script, which an address spells out byte by byte.
 limit_request_line = 8190
+# Where gunicorn's other parser is installed too, it isn't taken: what this one refuses is known.
+http_parser = "python"
 # Requests are logged by the app, with the user and the request id.
 accesslog = None
 loglevel = settings.log_level.lower()

@@ -51,6 +51,8 @@ class Worker(base.Worker):
 
     def run(self) -> None:
         """The main thread's work: gives signs of life, and gives up clients, until told to stop."""
+        # As plain attributes: each of the 19 that a request needs would be looked up in a table.
+        vars(self.cfg).update({name: setting.get() for name, setting in self.cfg.settings.items()})
         self.epoll = select.epoll()
         self.connections: dict[int, Connection] = {}
         self.listeners = {listener.fileno(): listener for listener in self.sockets}
