@@ -19,7 +19,7 @@ from tests.live import Connection, Service
 from tests.raw import Connection as Raw
 from tests.raw import request
 from tests.wire import Wire
-from todo_service.serving import LARGE, MAX_PENDING
+from todo_service.serving import LARGE, MAX_LARGE_PENDING
 
 THREADS = 3
 
@@ -178,35 +178,24 @@ def test_who_hangs_up_while_it_waits(crowd: Crowd, held: Callable[[], Any], alic
     assert sorted(alice.titles()) == ["first", "gone", "patient", "said goodbye", "the user's row"]
 
 
-def test_large_ones_keep_their_thread(crowd: Crowd, held: Callable[[], Any], alice: User) -> None:
-    """They are made with the others, whoever was there first, and tell each other."""
+def test_only_so_many_large_ones_wait(database_url: str, crowd: Crowd, held: Callable[[], Any]) -> None:
     with held():
-        for number in range(4):
-            crowd.create(title=f"{number}", padding=LARGE if number % 2 else 0)
-    assert crowd.statuses() == [201] * 5
-    assert sorted(alice.titles()) == ["0", "1", "2", "3", "first", "the user's row"]
+        for number in range(MAX_LARGE_PENDING + 3):
+            crowd.create(title=f"{number}", padding=LARGE)
+        crowd.create(title="a small one")
+    answers = crowd.answers()
+    assert [answer.status_code for answer in answers] == [201, *[201] * MAX_LARGE_PENDING, *[503] * 3, 201]
+    assert answers[-2].json["detail"] == "The service is busy; please try again."
+    assert count(database_url, crowd.user) == MAX_LARGE_PENDING + 3
 
 
-def test_a_large_one_that_is_the_first(database_url: str, crowd: Crowd, alice: User) -> None:
-    with psycopg2.connect(database_url) as holder:
-        with holder.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM owners WHERE user_id = %s FOR UPDATE", [alice.id])
-        crowd.create(title="large", padding=LARGE)
-        await_lock(database_url, alice.id)
-        for number in range(THREADS):
-            crowd.create(title=f"{number}")
-        holder.rollback()
-        assert crowd.statuses() == [201] * (THREADS + 1)
-    holder.close()
-    assert len(alice.titles()) == THREADS + 2
-
-
-def test_more_of_them_than_may_wait_without_a_thread(database_url: str, crowd: Crowd, held: Callable[[], Any]) -> None:
+def test_hundreds_wait(database_url: str, crowd: Crowd, held: Callable[[], Any]) -> None:
     with held():
         sent = crowd.bytes("POST", "/api/tasks", title="one of many")
-        many = [crowd.stack.enter_context(Raw(crowd.service.port)) for _ in range(MAX_PENDING + 4 * THREADS)]
+        many = [crowd.stack.enter_context(Raw(crowd.service.port)) for _ in range(300)]
         for connection in many:
             connection.send(sent)
+        assert crowd.probe.request("GET", "/health/live").status == 200
     statuses = [connection.answer().status_code for connection in [*crowd.connections, *many]]
     # On a slow machine the first of them has given up meanwhile, and so have those that it let wait.
     assert set(statuses) <= {201, 503}

@@ -87,6 +87,8 @@ class Connection:
         # of the next head.
         self.request: Any = None
         self.reply: Any = None
+        # Whether its body is large, or was, as the app may have it now.
+        self.is_large = False
         self.arrived = bytearray()
         # Answered for the last time; and given up.
         self.closing = self.closed = False

@@ -18,7 +18,7 @@ from uuid_utils import uuid7
 
 from .connections import Connection, Lane
 from .errands import Errands
-from .errors import Problem
+from .errors import Problem, busy
 from .health import STOPPING
 from .lead import lead
 from .replies import Reply, malformed, refusal
@@ -27,10 +27,9 @@ from .turns import Group
 
 log = logging.getLogger(__name__)
 
-# A body of so many bytes may be much work.
-LARGE = 64 * 1024
-# So many requests, without a LARGE body, wait for their turn without a thread. Others keep theirs while they wait.
-MAX_PENDING = 256
+# A body of so many bytes may be much work; and so many requests with such a body may wait for their turn. Of others, as
+# many as there are connections.
+LARGE, MAX_LARGE_PENDING = 64 * 1024, 16
 # What to wait for, to be woken once; or nothing, because the connection is over, or others will go on with it: the
 # lane, or who makes the change that it waits for.
 READ, WRITE = select.EPOLLIN | select.EPOLLONESHOT, select.EPOLLOUT | select.EPOLLONESHOT
@@ -93,7 +92,8 @@ class Serving:
                 self.worker.cfg.pre_request(self.worker, connection.request)
                 if not connection.begin():
                     return QUEUED
-                if connection.size > LARGE:
+                connection.is_large = connection.size > LARGE
+                if connection.is_large:
                     lead.give_up()
                 if not self.answer(connection, lambda: self.ask(connection)):
                     return PENDING
@@ -115,11 +115,10 @@ class Serving:
 
     def ask(self, connection: Connection) -> Any:
         """What the app says to a request."""
-        may_wait = connection.size <= LARGE and len(self.pending) < MAX_PENDING
         connection.reply, environ = wsgi.create(
             connection.request, cast(Any, connection), connection.client, connection.server, self.worker.cfg, Reply
         )
-        environ.update({"wsgi.multithread": True, STOPPING: self.worker.stopping[0] == 1, LATER: may_wait})
+        environ.update({"wsgi.multithread": True, STOPPING: self.worker.stopping[0] == 1, LATER: True})
         # It would want a real socket.
         del environ["wsgi.file_wrapper"]
         self.worker.count()
@@ -160,6 +159,9 @@ class Serving:
     def change(self, connection: Connection, pending: Pending) -> bool:
         """Whether what a request waits for has been made; else another thread goes on with it, maybe already."""
         turns, change = pending.change.turns, pending.change
+        if connection.is_large and sum(other.is_large for other in list(self.pending)) >= MAX_LARGE_PENDING:
+            change.outcome = busy()
+            return True
         self.pending[connection] = pending
 
         def tell(group: Group) -> None:
