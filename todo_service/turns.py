@@ -93,7 +93,8 @@ class Turns:
             late = [change for change in self._waiting[owner] if change.since <= latest]
             following = [change for change in waiting if change.make == waiting[0].make][:MAX_TOGETHER]
             if following:
-                self._waiting[owner] = [change for change in waiting if change not in following]
+                taken = set(following)
+                self._waiting[owner] = [change for change in waiting if change not in taken]
             else:
                 del self._waiting[owner]
         for change in late:
