@@ -3,8 +3,9 @@
 What stands where; a module imports only from the lines below its own, never from above:
 
     app          the factory: puts everything together
-    worker       how gunicorn serves it             connections its clients' connections
-    cli          the `flask` commands               replies    what the worker answers by itself
+    worker       how gunicorn serves it             serving    requests taken, answers sent
+    cli          the `flask` commands               connections the clients' connections
+    service      views that wait for their turn     replies    what the worker answers by itself
     tasks        one task, and the list             batch      many operations as one
     changes      delta sync                         stats      counts
     transfer     export and import                  metrics    Prometheus
@@ -28,10 +29,10 @@ What stands where; a module imports only from the lines below its own, never fro
     pagination   cursors
     db           connections, and whose rows a statement sees
     turns        one user's changes, in turn        statements SQL, compiled and prepared
-    deadlines    how long an answer may take        lead       which thread serves
-    models       the tables                         embedded   the bundled PostgreSQL
+    errands      what one thread leaves to another  lead       which thread serves
+    deadlines    how long an answer may take        embedded   the bundled PostgreSQL
+    models       the tables                         config     settings
     errors       every failure, and its one way out
-    config       settings
 """
 
 from .app import create_app
