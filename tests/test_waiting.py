@@ -235,10 +235,18 @@ def test_one_thread_is_enough(wire: Wire, alice: User) -> None:
     assert len(alice.titles("?limit=100")) == 80
 
 
-def test_a_crowd_of_users_each_with_a_crowd_of_changes(
-    database_url: str, service: Service, alice: User, bob: User
+@pytest.mark.parametrize("delay", [0, 0.003])
+def test_users_who_each_sort_their_tasks_anew(
+    database_url: str,
+    service: Service,
+    wire: Wire,
+    alice: User,
+    bob: User,
+    delay: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """More users than threads would do; whoever reads meanwhile is answered between two changes."""
+    """Whoever reads meanwhile is answered between two changes, also where the database is so far that nobody leads."""
+    monkeypatch.setattr(wire, "delay", delay)
     users = [alice, bob]
     ids = {user.id: [user.create(f"{number}")["id"] for number in range(4)] for user in users}
 
