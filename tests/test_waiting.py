@@ -13,12 +13,15 @@ from typing import Any
 
 import psycopg2
 import pytest
+from flask import Flask
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from tests.conftest import SECRET, User, await_lock, run_sql, wait_for
 from tests.live import Connection, Service
 from tests.raw import Connection as Raw
 from tests.raw import request
 from tests.wire import Wire
+from todo_service.service import LATER, Pending
 from todo_service.serving import LARGE, MAX_LARGE_PENDING
 
 THREADS = 3
@@ -219,6 +222,22 @@ def test_a_service_that_stops_answers_who_waits(
         assert {answer.headers["Connection"] for answer in answers} <= {"keep-alive", "close"}
         assert stopping.process.wait(20) == 0
     assert count(database_url, alice) == 2 * THREADS + 2
+
+
+def test_a_middleware_that_does_not_know_of_waiting(app: Flask, alice: User) -> None:
+    """It gets an answer that comes a little later than others."""
+
+    def middleware(environ: Any, start_response: Any) -> Any:
+        answer = app(environ, start_response)
+        assert isinstance(answer, Pending)
+        return answer
+
+    environ = EnvironBuilder("/api/tasks", method="POST", json={"title": "Buy milk"}).get_environ()
+    environ |= {"HTTP_AUTHORIZATION": f"Bearer {alice.token}", LATER: True}
+    body, status, _ = run_wsgi_app(middleware, environ)
+    assert status == "201 CREATED"
+    task = json.loads(b"".join(body))
+    assert alice.get(f"/api/tasks/{task['id']}").json == task
 
 
 def test_one_thread_is_enough(wire: Wire, alice: User) -> None:

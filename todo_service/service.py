@@ -5,7 +5,7 @@ how to go on later gets the request back as it stands, `Pending`; for any other 
 has it (PEP 3333). What the app consists of is left to `app.py`.
 """
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextvars import copy_context
 from typing import Any, cast
 
@@ -33,6 +33,15 @@ class Pending:
         except StopIteration as end:
             return cast(Iterable[bytes], end.value)
         return self
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Its answer, for who takes this for one, such as a middleware in between. The thread waits for it."""
+        answer = self._context.run(finish, self._answering, self.change)
+        try:
+            yield from answer
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
 
 
 class NoSession(SessionInterface):

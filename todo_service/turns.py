@@ -119,12 +119,13 @@ class Turns:
                 other.tell([])
 
 
-def finish(work: Coroutine[Change, None, T]) -> T:
-    """What comes of `work`. This thread waits, or makes the changes, when it awaits some."""
+def finish(work: Coroutine[Change, None, T], change: Change | None = None) -> T:
+    """What comes of `work`, which has not begun or awaits `change`. This thread waits, or makes what is awaited."""
     try:
         while True:
+            if change:
+                change.turns.take(change)
             change = work.send(None)
-            change.turns.take(change)
     except StopIteration as end:
         result: T = end.value
         return result
