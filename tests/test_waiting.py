@@ -22,7 +22,7 @@ from tests.raw import Connection as Raw
 from tests.raw import request
 from tests.wire import Wire
 from todo_service.service import LATER, Pending
-from todo_service.serving import LARGE, MAX_LARGE_PENDING
+from todo_service.serving import HEAVY, MAX_HEAVY_PENDING
 
 THREADS = 3
 
@@ -179,15 +179,15 @@ def test_who_hangs_up_while_it_waits(crowd: Crowd, held: Callable[[], Any], alic
     assert sorted(alice.titles()) == ["first", "gone", "patient", "said goodbye", "the user's row"]
 
 
-def test_only_so_many_large_ones_wait(database_url: str, crowd: Crowd, held: Callable[[], Any]) -> None:
+def test_only_so_many_heavy_ones_wait(database_url: str, crowd: Crowd, held: Callable[[], Any]) -> None:
     with held():
-        for number in range(MAX_LARGE_PENDING + 3):
-            crowd.create(title=f"{number}", padding=LARGE)
+        for number in range(MAX_HEAVY_PENDING + 3):
+            crowd.create(title=f"{number}", padding=HEAVY)
         crowd.create(title="a small one")
     answers = crowd.answers()
-    assert [answer.status_code for answer in answers] == [201, *[201] * MAX_LARGE_PENDING, *[503] * 3, 201]
+    assert [answer.status_code for answer in answers] == [201, *[201] * MAX_HEAVY_PENDING, *[503] * 3, 201]
     assert answers[-2].json["detail"] == "The service is busy; please try again."
-    assert count(database_url, crowd.user) == MAX_LARGE_PENDING + 3
+    assert count(database_url, crowd.user) == MAX_HEAVY_PENDING + 3
 
 
 def test_hundreds_wait(database_url: str, crowd: Crowd, held: Callable[[], Any]) -> None:

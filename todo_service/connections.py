@@ -87,8 +87,8 @@ class Connection:
         # of the next head.
         self.request: Any = None
         self.reply: Any = None
-        # Whether its body is large, or was, as the app may have it now.
-        self.is_large = False
+        # Whether much has come with it, which the app may have by now.
+        self.heavy = False
         self.arrived = bytearray()
         # Answered for the last time; and given up.
         self.closing = self.closed = False

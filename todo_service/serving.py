@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 # A body of so many bytes may be much work; and so many requests with such a body may wait for their turn. Of others, as
 # many as there are connections.
-LARGE, MAX_LARGE_PENDING = 64 * 1024, 16
+HEAVY, MAX_HEAVY_PENDING = 64 * 1024, 16
 # What to wait for, to be woken once; or nothing, because the connection is over, or others will go on with it: the
 # lane, or who makes the change that it waits for.
 READ, WRITE = select.EPOLLIN | select.EPOLLONESHOT, select.EPOLLOUT | select.EPOLLONESHOT
@@ -92,8 +92,8 @@ class Serving:
                 self.worker.cfg.pre_request(self.worker, connection.request)
                 if not connection.begin():
                     return QUEUED
-                connection.is_large = connection.size > LARGE
-                if connection.is_large:
+                connection.heavy = connection.size > HEAVY
+                if connection.heavy:
                     lead.give_up()
                 if not self.answer(connection, lambda: self.ask(connection)):
                     return PENDING
@@ -159,7 +159,7 @@ class Serving:
     def change(self, connection: Connection, pending: Pending) -> bool:
         """Whether what a request waits for has been made; else another thread goes on with it, maybe already."""
         turns, change = pending.change.turns, pending.change
-        if connection.is_large and sum(other.is_large for other in list(self.pending)) >= MAX_LARGE_PENDING:
+        if connection.heavy and sum(other.heavy for other in list(self.pending)) >= MAX_HEAVY_PENDING:
             change.outcome = busy()
             return True
         self.pending[connection] = pending
