@@ -151,7 +151,8 @@ def task_id(text: str) -> str:
 def next_page(cursor: str) -> dict[str, str]:
     """The Link header (RFC 8288) to the page that starts at `cursor`, all else as in this request."""
     path = quote(request.root_path + request.path)
-    query = other_parameters(request.query_string) + urlencode({"cursor": cursor})
+    # Nothing of a cursor has to be encoded.
+    query = f"{other_parameters(request.query_string)}cursor={cursor}"
     return {"Link": f'<{request.scheme}://{request.host}{path}?{query}>; rel="next"'}
 
 
