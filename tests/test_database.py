@@ -212,8 +212,9 @@ def test_a_write_on_a_dead_connection_says_so_and_can_be_repeated(database_url: 
 BATCH = {"operations": [{"op": "create", "task": {"title": title}} for title in ("two", "three")]}
 
 
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "key-1"}])
 def test_a_transaction_whose_client_is_silent_does_not_keep_its_locks(
-    alice: User, database_url: str, monkeypatch: pytest.MonkeyPatch
+    alice: User, database_url: str, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
 ) -> None:
     """As if the machine had vanished between two messages: others wait for it no longer than PostgreSQL does."""
     monkeypatch.setattr(db, "PAUSE", 0.2)
@@ -229,7 +230,7 @@ def test_a_transaction_whose_client_is_silent_does_not_keep_its_locks(
             return sql
 
         wire.rewrite = silence_before_saving
-        answer = pool.submit(silent.post, "/api/tasks/batch", json=BATCH)
+        answer = pool.submit(silent.post, "/api/tasks/batch", json=BATCH, headers=headers)
         assert locked.wait(20)
         alice.create("four")
         assert_problem(answer.result(), 503, "unavailable")

@@ -206,10 +206,12 @@ class _Transaction:
         self._scope: tuple[str, Any] | None = None
 
     def run(self, prefix: str, query: Query, values: dict[str, Any]) -> list[Row]:
-        begin = "" if self._begun else f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {int(PAUSE * 1000)}; "
         scope = prefix, values.get("owner")
-        # What is set stays until the end.
-        start = begin if scope == self._scope else begin + prefix
+        start = "" if self._begun else "BEGIN; "
+        # With each message, as a statement may have asked for a longer pause behind itself (`idempotency.py`).
+        start += f"SET LOCAL idle_in_transaction_session_timeout = {int(PAUSE * 1000)}; "
+        # Whatever else is set stays until the end.
+        start += "" if scope == self._scope else prefix
         self._begun, self._scope = True, scope
         if not self._repeatable:
             return _execute(self._connection, start + query.sql, values)
