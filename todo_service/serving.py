@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 # A body of so many bytes may be much work; and so many requests with such a body may wait for their turn. Of others, as
 # many as there are connections.
 HEAVY, MAX_HEAVY_PENDING = 64 * 1024, 16
-# What to wait for, to be woken once; or nothing, because the connection is over, or others will go on with it: the
-# lane, or who makes the change that it waits for.
+# What to wait for, to be woken once. Or else: the connection is over; it needs nothing now, perhaps because the lane
+# wakes it; it is left to who makes the change that it waits for.
 READ, WRITE = select.EPOLLIN | select.EPOLLONESHOT, select.EPOLLOUT | select.EPOLLONESHOT
-GONE, QUEUED, PENDING = 0, -1, -2
+GONE, NOTHING, PENDING = 0, -1, -2
 
 
 class Process(Protocol):
@@ -61,16 +61,13 @@ class Serving:
     def serve(self, connection: Connection) -> None:
         """Something has happened on a connection."""
         connection.lock.acquire()
-        if connection.closed:
-            connection.lock.release()
-        else:
-            self.go_on(connection, self.step)
+        self.go_on(connection, self.step)
 
     def go_on(self, connection: Connection, step: Callable[[Connection], int]) -> None:
-        """Take a step with a connection, which is locked, and let go of it."""
+        """Take a step with a connection, which is locked, unless it's closed; then let go of it."""
         event = GONE
         try:
-            event = step(connection)
+            event = NOTHING if connection.closed else step(connection)
         except OSError:
             # The client went away, or was too slow.
             pass
@@ -78,7 +75,7 @@ class Serving:
             if event != PENDING:
                 if event == GONE:
                     self.worker.drop(connection)
-                elif event != QUEUED:
+                elif event != NOTHING:
                     self.worker.wait_for(connection.descriptor, event)
                 connection.lock.release()
 
@@ -91,7 +88,7 @@ class Serving:
             while not connection.closing and connection.is_ready():
                 self.worker.cfg.pre_request(self.worker, connection.request)
                 if not connection.begin():
-                    return QUEUED
+                    return NOTHING
                 connection.heavy = connection.size > HEAVY
                 if connection.heavy:
                     lead.give_up()

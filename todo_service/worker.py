@@ -24,7 +24,7 @@ from .connections import LINGER_SECONDS, REQUEST_SECONDS, Connection, Lane
 from .errands import Errands
 from .lead import lead
 from .replies import late
-from .serving import READ, WRITE, Serving
+from .serving import GONE, NOTHING, READ, WRITE, Serving
 
 log = logging.getLogger(__name__)
 
@@ -102,19 +102,19 @@ class Worker(base.Worker):
 
     def give_up(self, connection: Connection, overdue: bool = False) -> None:
         """End a connection, unless a thread is at it."""
-        if not connection.lock.acquire(blocking=False):
-            return
-        if connection.closed or (overdue and connection.until >= time.monotonic()):
-            connection.lock.release()
-        elif overdue and connection.in_request:
-            self.serving.go_on(connection, lambda late_one: self.serving.refuse(late_one, late()))
-        elif overdue and connection.has_more():
+        if connection.lock.acquire(blocking=False):
+            self.serving.go_on(connection, self.end_overdue if overdue else lambda _: GONE)
+
+    def end_overdue(self, connection: Connection) -> int:
+        if connection.until >= time.monotonic():
+            return NOTHING
+        if connection.in_request:
+            return self.serving.refuse(connection, late())
+        if connection.has_more():
             # It came in time; it's the threads that are late.
             connection.wait(REQUEST_SECONDS)
-            connection.lock.release()
-        else:
-            self.drop(connection)
-            connection.lock.release()
+            return NOTHING
+        return GONE
 
     def work(self) -> None:
         """A thread's work."""
