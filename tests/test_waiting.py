@@ -217,7 +217,7 @@ def test_a_service_that_stops_answers_who_waits(
             wait_for(lambda: "Handling signal: term" in stopping.log, "no signal has come")
         answers = crowd.answers()
         assert [answer.status_code for answer in answers] == [201] * (2 * THREADS + 1)
-        assert {answer.headers["Connection"] for answer in answers} <= {"keep-alive", "close"}
+        assert [connection.rest() for connection in crowd.connections] == [b""] * (2 * THREADS + 1)
         assert stopping.process.wait(20) == 0
     assert count(database_url, alice) == 2 * THREADS + 2
 

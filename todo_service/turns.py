@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from queue import SimpleQueue
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from .errors import Unavailable, busy
 from .lead import lead
@@ -34,7 +34,8 @@ class Change:
 
     def __init__(self, turns: "Turns", owner: str, what: Any, make: Make) -> None:
         self.turns, self.owner, self.what, self.make = turns, owner, what, make
-        self.since, self.outcome = time.monotonic(), cast(Any, None)
+        self.since = time.monotonic()
+        self.outcome: Any = None
         # Tells who waits for it that it has been made, or what group of changes it's for them to make.
         self.tell: Callable[[Group], None]
 
@@ -83,7 +84,7 @@ class Turns:
         except Unavailable as error:
             return [error] * len(changes)
         except BaseException as error:
-            # Nothing is made, because of one of them, which concerns no other.
+            # Nothing is made, because of one of them, which concerns no other. Whatever it is, all have to be told.
             return [error] if len(changes) == 1 else [self._outcomes(owner, make, [one])[0] for one in changes]
 
     def _following(self, owner: str, patience: float) -> Group:
