@@ -20,8 +20,10 @@ import psycopg2
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from psycopg2.extensions import parse_dsn
 
 from tests.issuer import Issuer, NodeMissingError
+from tests.servers import dsn_url
 from tests.wire import Wire
 from todo_service import cli, create_app, embedded
 from todo_service.config import Settings
@@ -29,8 +31,8 @@ from todo_service.config import Settings
 # These start what they need by themselves, are about nothing that a database could make different, or about what a
 # connection of one's own keeps: they run on the bundled PostgreSQL only, and not once more for each other one.
 ONCE = (
-    *("advisories", "benchmarks", "better_auth", "browser", "chaos", "config", "deployment", "exhaustion", "jwks"),
-    *("raw_http", "recurrence", "statements", "two_commands", "typed_client", "wire"),
+    *("advisories", "benchmarks", "better_auth", "browser", "chaos", "config", "deployment", "exhaustion"),
+    *("full_disk", "jwks", "raw_http", "recurrence", "statements", "two_commands", "typed_client", "wire"),
 )
 collect_ignore = [f"test_{name}.py" for name in ONCE] if os.environ.get("TEST_DATABASE_URL") else []
 
@@ -130,6 +132,13 @@ def run_sql(url: str, sql: str, values: dict[str, Any] | None = None) -> list[tu
             return cursor.fetchall() if cursor.description else []
     finally:
         connection.close()
+
+
+def stranger(url: str) -> str:
+    """The address of the same database for a role that has no rights there."""
+    name, password = f"stranger_{secrets.token_hex(6)}", secrets.token_hex(8)
+    run_sql(url, f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
+    return dsn_url(parse_dsn(url) | {"user": name, "password": password})
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20) -> None:

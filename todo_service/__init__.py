@@ -30,6 +30,7 @@ What stands where; a module imports only from the lines below its own, never fro
     db           connections, and whose rows a statement sees
     turns        one user's changes, in turn        statements SQL, compiled and prepared
     errands      what one thread leaves to another  lead       which thread serves
+    diagnosis    what the database's errors mean
     deadlines    how long an answer may take        embedded   the bundled PostgreSQL
     models       the tables                         config     settings
     errors       every failure, and its one way out

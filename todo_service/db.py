@@ -11,6 +11,7 @@ What the statements say is left to `queries.py` and `mutations.py`.
 
 import functools
 import logging
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ from typing import Any, cast
 
 import psycopg2
 from flask import current_app
-from psycopg2.errors import CheckViolation, LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
@@ -29,9 +29,10 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 from . import embedded
 from .config import Settings
 from .deadlines import missed, within
-from .errors import Invalid, Unavailable, busy
+from .diagnosis import refusal, sentence, unreachable
+from .errors import Unavailable, busy
 from .lead import lead
-from .models import MEANING
+from .models import ROLE
 from .statements import Prepared, Query
 from .turns import Change, Make, Turns
 
@@ -48,7 +49,6 @@ PAUSE = 10
 # A connection that lay idle this long may have been closed by the other side: it is tried before it is used.
 IDLE = 30
 
-ROLE = "todo_app"
 # One plan for all owners: what is planned anew for each, takes longer to plan than to run (`statements.py`).
 SETTINGS = (
     f"SET LOCAL statement_timeout = {STATEMENT * 1000}; SET LOCAL lock_timeout = {LOCK * 1000}; "
@@ -81,7 +81,12 @@ class Database:
     @functools.cached_property
     def url(self) -> str:
         """Where the database is; without a configured one, the bundled PostgreSQL is started now."""
-        return self._settings.database_url or embedded.start().url
+        if self._settings.database_url:
+            return self._settings.database_url
+        try:
+            return embedded.start().url
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            raise unreachable(error, "See `log` in its folder, instance/postgresql.") from None
 
     def _connect(self) -> DBAPIConnection:
         with within(CONNECT):
@@ -159,21 +164,15 @@ class Database:
         except PoolTimeout:
             raise busy() from None
         except psycopg2.OperationalError as error:
-            log.warning("the database cannot be reached: %s", _first_line(error))
-            raise Unavailable("The database cannot be reached; please try again.") from None
+            raise unreachable(error) from None
         try:
             yield connection
-        except (LockNotAvailable, QueryCanceled) as error:
-            log.warning("statement given up: %s", _first_line(error))
-            raise Unavailable("The database took too long; nothing was changed, please try again.") from None
-        except ReadOnlySqlTransaction:
-            raise Unavailable("The database takes no changes at the moment; please try again.") from None
-        except CheckViolation as error:
-            if error.diag.constraint_name not in MEANING:
+        except psycopg2.Error as error:
+            if problem := refusal(error):
+                raise problem from None
+            if not isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
                 raise
-            raise Invalid([MEANING[error.diag.constraint_name]]) from None
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-            log.warning("connection lost: %s", _first_line(error))
+            log.warning("connection lost: %s", sentence(error))
             connection.invalidate()
             if missed():
                 raise Unavailable("The database did not answer in time; please try again.") from None
@@ -249,7 +248,3 @@ def database() -> Database:
 
 def _note_idle(_connection: Any, record: Any) -> None:
     record.info["idle_since"] = time.monotonic()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -130,10 +130,13 @@ class TooManyRequests(Problem):
 
 
 class Unavailable(Problem):
+    """`reason`: what the operator should know and do, in one line; it is logged, and never sent."""
+
     status, code = 503, "unavailable"
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, reason: str | None = None) -> None:
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+        self.reason = reason
 
 
 def busy() -> Unavailable:
@@ -153,6 +156,8 @@ def register(app: Flask) -> None:
 
 def render(problem: Problem) -> Response:
     """The one way out: RFC 9457 members, and `message` for clients that read that name instead of `detail`."""
+    if isinstance(problem, Unavailable) and problem.reason:
+        log.warning("%s", problem.reason)
     g.failure = problem.code
     response = Response(document(problem, g.get("request_id")), problem.status, content_type=PROBLEM_JSON)
     response.headers.update(problem.headers)

@@ -29,6 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from .config import ROOT
 from .search import fold
 
 MAX_TITLE = 200
@@ -53,6 +54,13 @@ CARRIED = [
     *("title_key", "updated_at", "due_key", "priority", "position"),
     *("due_on", "due_at", "completed", "completed_at"),
 ]
+
+# The role that requests run as.
+ROLE = "todo_app"
+# Where Alembic notes which revision the schema has.
+VERSION_TABLE = "alembic_version"
+# The revision this code is written for: the last one's, after which its file is named.
+REVISION = max(path.name for path in (ROOT / "migrations" / "versions").glob("*.py")).partition("_")[0]
 
 metadata = MetaData()
 
