@@ -1,14 +1,23 @@
-"""The commands: token, seed, purge, forget (migrate and serve are run for real elsewhere)."""
+"""The commands of the operator and the developer, and what they say where the database is missing or a wrong one."""
 
+import os
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 
 import jwt
 import pytest
 from flask import Flask
+from psycopg2.extensions import parse_dsn
 
-from tests.conftest import SECRET, User, run_sql, settings_for, user_of
-from todo_service import create_app, retention
+from tests.conftest import SECRET, User, run_sql, settings_for, stranger, user_of
+from tests.live import free_port
+from tests.servers import MissingProgram, dsn_url, system_postgres
+from todo_service import cli, create_app, retention
+from todo_service.config import ROOT
 from todo_service.db import Database
+from todo_service.models import REVISION
 
 
 def invoke(app: Flask, *arguments: str) -> str:
@@ -129,3 +138,102 @@ def test_forget_leaves_nothing_of_the_user(app: Flask, alice: User, bob: User, d
 def test_every_command_explains_itself(app: Flask, command: str) -> None:
     assert command in invoke(app, "--help")
     assert invoke(app, command, "--help").count("\n") > 3
+
+
+COMMANDS = [["migrate"], ["purge"], ["forget", "x"], ["seed", "--users", "1"], ["serve"]]
+NEED_THE_SCHEMA = COMMANDS[1:4]
+PASSWORD = "canary-password"
+
+
+def run(url: str, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """The real command, as in a terminal."""
+    given = {"PATH": os.environ["PATH"], "DATABASE_URL": url, "BETTER_AUTH_SECRET": SECRET, "PORT": str(free_port())}
+    return subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "wsgi", *arguments],
+        cwd=ROOT, env=given | environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def assert_one_line(done: "subprocess.CompletedProcess[str]", *words: str) -> None:
+    """It failed, and told why and what to do in one line, without a secret."""
+    line = done.stderr.removesuffix("\n")
+    assert done.returncode == 1, line
+    assert line.startswith("Error: ")
+    assert "\n" not in line
+    assert "Traceback" not in done.stdout + line
+    assert "canary" not in done.stdout + line
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_an_unreachable_database_is_told_in_one_line(command: list[str]) -> None:
+    done = run(f"postgresql://todo:{PASSWORD}@127.0.0.1:{free_port()}/todo", *command)
+    assert_one_line(done, "cannot be reached", "refused", "DATABASE_URL")
+
+
+@pytest.mark.parametrize("command", [["migrate"], ["purge"]], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"dbname": "no_such_database"}, "no_such_database"),
+        ({"user": "nobody-here"}, "nobody-here"),
+        ({"host": "no-such-host.invalid"}, "no-such-host.invalid"),
+        ({"sslmode": "canari"}, "canari"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_address_is_told_in_one_line(
+    database_url: str, command: list[str], changes: dict[str, str], said: str
+) -> None:
+    url = dsn_url({"password": PASSWORD} | parse_dsn(database_url) | changes)
+    assert_one_line(run(url, *command), "cannot be reached", said, "DATABASE_URL")
+
+
+def test_a_wrong_password_is_told_in_one_line() -> None:
+    try:
+        with system_postgres() as server:
+            url = dsn_url(parse_dsn(server) | {"password": PASSWORD})
+            for command in COMMANDS:
+                assert_one_line(run(url, *command), "password authentication failed", "DATABASE_URL")
+    except MissingProgram as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.parametrize("command", NEED_THE_SCHEMA, ids=lambda command: command[0])
+def test_a_missing_schema_is_told_in_one_line(make_database: Callable[[], str], command: list[str]) -> None:
+    assert_one_line(run(make_database(), *command), "flask --app wsgi migrate")
+
+
+@pytest.mark.parametrize("command", [["migrate"], *NEED_THE_SCHEMA], ids=lambda command: command[0])
+def test_a_user_without_rights_is_told_in_one_line(make_database: Callable[[], str], command: list[str]) -> None:
+    url = make_database()
+    if command != ["migrate"]:
+        cli.upgrade(url)
+    run_sql(url, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    assert_one_line(run(stranger(url), *command), "permission denied", "DATABASE_URL")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ["token", "--user", "x"]], ids=lambda command: command[0])
+def test_a_bad_setting_is_named(command: list[str]) -> None:
+    done = run(f"mysql://todo:{PASSWORD}@127.0.0.1/todo", *command, LOG_FORMAT="xml")
+    assert done.returncode == 1
+    assert [line.split()[0] for line in done.stderr.splitlines()[1:]] == ["DATABASE_URL:", "LOG_FORMAT:"]
+    assert "canary" not in done.stdout + done.stderr
+
+
+def test_migrate_says_what_it_did(make_database: Callable[[], str]) -> None:
+    url = make_database()
+    app = create_app(settings_for(url))
+    assert invoke(app, "migrate") == f"the schema is migrated: from nothing to revision {REVISION}\n"
+    assert invoke(app, "migrate") == f"the schema is up to date: revision {REVISION}\n"
+    run_sql(url, "UPDATE alembic_version SET version_num = '9999'")
+    assert "left as it is: revision 9999" in invoke(app, "migrate")
+
+
+def test_seed_says_what_it_did(make_database: Callable[[], str]) -> None:
+    url = make_database()
+    cli.upgrade(url)
+    app = create_app(settings_for(url))
+    assert "60 tasks made, for 2 users; 0 were there already" in invoke(app, "seed", "--users", "2", "--tasks", "30")
+    assert "10 tasks made, for 2 users; 60 were there already" in invoke(app, "seed", "--users", "2", "--tasks", "35")

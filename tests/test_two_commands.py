@@ -206,6 +206,34 @@ def test_bad_setting_is_named_and_nothing_started(clone: Path) -> None:
     assert not (clone / "instance").exists()
 
 
+def assert_one_line(done: "subprocess.CompletedProcess[str]", said: str) -> None:
+    """`make run` failed and told why: in one line, to which make adds that it has failed."""
+    first, *rest = done.stderr.splitlines()
+    assert done.returncode != 0
+    assert first.startswith("Error: ")
+    assert said in first
+    assert all(line.startswith("make: ") for line in rest)
+
+
+def test_unreachable_database_is_told_in_one_line(clone: Path) -> None:
+    url = f"postgresql://todo:canary@127.0.0.1:{free_port()}/todo"
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": url}
+    done = subprocess.run(["make", "run"], cwd=clone, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    assert_one_line(done, "the database cannot be reached")
+    assert "canary" not in done.stdout + done.stderr
+
+
+def test_bundled_database_that_does_not_start_is_told_in_one_line(clone: Path) -> None:
+    """Such as one that another version of PostgreSQL has made."""
+    data = clone / "instance" / "postgresql"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("12\n")
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(["make", "run"], cwd=clone, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    shutil.rmtree(clone / "instance")
+    assert_one_line(done, "instance/postgresql")
+
+
 def test_help_lists_every_command() -> None:
     makefile = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)

@@ -13,11 +13,16 @@ import click
 import jwt
 from flask import Flask, current_app
 from flask.cli import with_appcontext
+from psycopg2 import Error as DriverError
+from sqlalchemy.exc import DBAPIError
 
 from . import portable, retention
 from .config import ROOT, Settings
 from .db import database
+from .diagnosis import explained
+from .errors import Problem
 from .imports import add_tasks
+from .models import REVISION
 
 VERBS = ("Buy", "Call", "Write to", "Repair", "Plan", "Read", "Clean", "Return", "Book", "Water")
 THINGS = ("the neighbours", "the bike", "a birthday present", "the tax office", "the garden", "a train", "the library")
@@ -30,15 +35,31 @@ def register(app: Flask, settings: Settings) -> None:
         app.cli.add_command(function)
 
 
-@click.command()
+class Command(click.Command):
+    """One that tells what it fails with in a line, what is wrong and what to do, and ends with exit status 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except (Problem, DriverError, DBAPIError) as error:
+            raise click.ClickException(explained(error)) from None
+
+
+@click.command(cls=Command)
 @with_appcontext
 def migrate() -> None:
     """Bring the database's schema up to date."""
-    upgrade(database().url)
+    found = upgrade(database().url)
+    if found == REVISION:
+        click.echo(f"the schema is up to date: revision {found}")
+    elif found and found > REVISION:
+        click.echo(f"the schema is newer than this service, and left as it is: revision {found}, needed is {REVISION}")
+    else:
+        click.echo(f"the schema is migrated: from {f'revision {found}' if found else 'nothing'} to revision {REVISION}")
 
 
-def upgrade(url: str) -> None:
-    """Apply the migrations that are missing. Waits for another process that is at it."""
+def upgrade(url: str) -> str | None:
+    """Apply the migrations that are missing; the revision that was there. Waits for another process that is at it."""
     # Large, and nothing that a server needs.
     from alembic import command
     from alembic.config import Config
@@ -47,9 +68,11 @@ def upgrade(url: str) -> None:
     config.set_main_option("script_location", str(ROOT / "migrations"))
     config.attributes["url"] = url
     command.upgrade(config, "head")
+    found: str | None = config.attributes["found"]
+    return found
 
 
-@click.command()
+@click.command(cls=Command)
 @with_appcontext
 def purge() -> None:
     """Remove what is kept for a while only and whose time is over. For cron; may run on several machines at once."""
@@ -57,7 +80,7 @@ def purge() -> None:
     click.echo(f"{trash} tasks removed for good, {tombstones} tombstones dropped, {answers} Idempotency-Keys forgotten")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("user_id")
 @with_appcontext
 def forget(user_id: str) -> None:
@@ -66,7 +89,7 @@ def forget(user_id: str) -> None:
     click.echo("nothing of this user is left")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--user", required=True, help="The user's id: the token's subject.")
 @click.option("--days", default=1, show_default=True, help="How long the token lives.")
 @with_appcontext
@@ -83,24 +106,28 @@ def make_token(user: str, days: int = 1) -> str:
     return jwt.encode({"sub": user, "iat": now, "exp": now + days * 86400}, settings.secrets[0], "HS256")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--users", default=10, show_default=True)
 @click.option("--tasks", default=100, show_default=True, help="Tasks for each user.")
 @with_appcontext
 def seed(users: int, tasks: int) -> None:
     """Fill the database with made-up tasks of user-1, user-2, …; a second time adds only what is new."""
-    draw = random.Random(0)  # noqa: S311
-    with click.progressbar(range(1, users + 1), label="users", file=sys.stderr) as numbers:
+    made = 0
+    in_sight = sys.stderr.isatty()
+    with click.progressbar(range(1, users + 1), label="users", file=sys.stderr, hidden=not in_sight) as numbers:
         for number in numbers:
-            user, made = f"user-{number}", ((f"task {n}", made_up(draw)) for n in range(tasks))
-            add_tasks(user, portable.rows(user, made, datetime.now(UTC)))
+            # The same ones each time, however many.
+            user, draw = f"user-{number}", random.Random(number)  # noqa: S311
+            drawn = ((f"task {n}", made_up(draw)) for n in range(tasks))
+            made += add_tasks(user, portable.rows(user, drawn, datetime.now(UTC)))
+    click.echo(f"{made} tasks made, for {users} users; {users * tasks - made} were there already")
 
 
 def made_up(draw: random.Random) -> dict[str, Any]:
     return {"title": f"{draw.choice(VERBS)} {draw.choice(THINGS)}", "completed": draw.random() < 0.3}
 
 
-@click.command()
+@click.command(cls=Command)
 @with_appcontext
 def serve() -> None:
     """Migrate, serve with gunicorn and print what to try first: for development."""
