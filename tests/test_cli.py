@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import jwt
+import psycopg2
 import pytest
 from flask import Flask
 from psycopg2.extensions import parse_dsn
@@ -122,16 +125,51 @@ def test_purge_twice_at_once_removes_each_task_once(app: Flask, database_url: st
     assert [user.titles("?deleted=true") for user in users] == [[]] * 20
 
 
+def test_purge_comes_back_to_users_who_were_busy(
+    app: Flask, alice: User, bob: User, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the same run, if that doesn't take too long; what it had to leave, it says."""
+    for user in (alice, bob):
+        user.delete(f"/api/tasks/{user.create()['id']}")
+        user.delete(f"/api/tasks/{user.create()['id']}?permanent=true")
+        age(database_url, user, "tasks", "deleted_at", retention.TRASH_DAYS + 1)
+        age(database_url, user, "tombstones", "purged_at", retention.TOMBSTONE_DAYS + 1)
+    with psycopg2.connect(database_url) as other, other.cursor() as cursor, ThreadPoolExecutor(1) as pool:
+        cursor.execute("SELECT 1 FROM owners WHERE user_id = %s FOR UPDATE", (alice.id,))
+        monkeypatch.setattr(retention, "PATIENCE", 0.3)
+        said = invoke(app, "purge")
+        assert said.startswith("1 tasks removed for good, 1 tombstones dropped")
+        assert "left for the next run, as their users were busy: 1 tasks, 1 tombstones, 0 Idempotency-Keys" in said
+        assert bob.titles("?deleted=true") == []
+        monkeypatch.undo()
+        purging = pool.submit(invoke, app, "purge")
+        time.sleep(0.5)
+        assert not purging.done()
+        other.rollback()
+        said = purging.result(timeout=10)
+    other.close()
+    assert said == "1 tasks removed for good, 1 tombstones dropped, 0 Idempotency-Keys forgotten\n"
+    assert alice.titles("?deleted=true") == []
+
+
 def test_forget_leaves_nothing_of_the_user(app: Flask, alice: User, bob: User, database_url: str) -> None:
     for user in (alice, bob):
         user.create()
         user.delete(f"/api/tasks/{user.create()['id']}?permanent=true")
-    invoke(app, "forget", alice.id)
+    assert invoke(app, "forget", alice.id) == f"removed all of {alice.id}: 1 tasks, 1 tombstones, 0 Idempotency-Keys\n"
     for table in ("owners", "tasks", "tombstones"):
         rows = run_sql(database_url, f"SELECT user_id FROM {table} WHERE user_id IN ('{alice.id}', '{bob.id}')")
         assert rows == [(bob.id,)]
-    assert invoke(app, "forget", alice.id)
     assert alice.titles() == []
+
+
+def test_forget_of_somebody_unknown_says_so(app: Flask, alice: User) -> None:
+    alice.create()
+    unknown = f"nothing is kept of a user {alice.id}x\n"
+    assert invoke(app, "forget", f"{alice.id}x") == unknown
+    assert invoke(app, "forget", alice.id) != unknown
+    # To repeat it is no failure: what was to be achieved is the case.
+    assert invoke(app, "forget", alice.id) == f"nothing is kept of a user {alice.id}\n"
 
 
 @pytest.mark.parametrize("command", ["migrate", "purge", "forget", "serve", "token", "seed"])

@@ -92,7 +92,7 @@ def test_the_purge_reads_little_where_there_is_nothing_to_remove(make_database: 
         FROM generate_series(1, 30000) AS n;
         ANALYZE"""
     run_sql(url, fill)
-    for step in (retention.PURGE_TRASH, retention.DROP_TOMBSTONES, retention.DROP_ANSWERS):
+    for step in (retention.PURGE_TRASH, retention.DROP_TOMBSTONES, retention.DROP_ANSWERS, retention.DUE):
         [[[explained]]] = run_sql(url, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {step.sql}", {})
         plan = explained["Plan"]
         # Each of the tables has hundreds.

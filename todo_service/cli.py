@@ -78,15 +78,21 @@ def purge() -> None:
     """Remove what is kept for a while only and whose time is over. For cron; may run on several machines at once."""
     trash, tombstones, answers = retention.purge(database())
     click.echo(f"{trash} tasks removed for good, {tombstones} tombstones dropped, {answers} Idempotency-Keys forgotten")
+    if any(left := retention.due(database())):
+        click.echo(f"left for the next run, as their users were busy: {listed(left)}")
 
 
 @click.command(cls=Command)
 @click.argument("user_id")
 @with_appcontext
 def forget(user_id: str) -> None:
-    """Remove everything of USER_ID, who deleted their account."""
-    retention.forget(database(), user_id)
-    click.echo("nothing of this user is left")
+    """Remove everything of USER_ID, who deleted their account. To repeat it is no failure."""
+    removed = retention.forget(database(), user_id)
+    click.echo(f"removed all of {user_id}: {listed(removed)}" if removed else f"nothing is kept of a user {user_id}")
+
+
+def listed(counts: retention.Counts) -> str:
+    return f"{counts.tasks} tasks, {counts.tombstones} tombstones, {counts.answers} Idempotency-Keys"
 
 
 @click.command(cls=Command)

@@ -1,14 +1,15 @@
 """What is removed for good: trash after 30 days, tombstones after 90, answers kept for retries, users who left.
 
-Purging takes the owners that it can lock and leaves out those that another purge is at, so it may run on several
-machines at once; and it goes in small steps, so that no user has to wait for it.
+Purging takes the owners that it can lock, and comes back to those who were busy, be it with changes or because another
+purge is at them: it may run on several machines at once. It goes in small steps, so that no user has to wait for it.
 """
 
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import CTE, ColumnElement, Select, delete, func, literal, select, text, tuple_, update
+from sqlalchemy import CTE, ColumnElement, Select, Table, delete, func, literal, select, text, tuple_, update
 
 from .db import Database
 from .models import ANSWER_HOURS, answers, owners, tasks, tombstones
@@ -22,10 +23,17 @@ TOMBSTONE_DAYS = 90
 OWNERS_A_STEP = 100
 TASKS_A_STEP = 5000
 ANSWERS_A_STEP = 1000
+# How long a purge comes back to who was busy, and how often, in seconds.
+PATIENCE, PAUSE = 30, 0.2
 
 
 def _older(moment: ColumnElement[datetime], age: str) -> ColumnElement[bool]:
     return moment < func.now() - text(f"interval '{age}'")
+
+
+TRASH = _older(tasks.c.deleted_at, f"{TRASH_DAYS} days")
+TOMBSTONES = _older(tombstones.c.purged_at, f"{TOMBSTONE_DAYS} days")
+ANSWERS = _older(answers.c.created_at, f"{ANSWER_HOURS} hours")
 
 
 def _free(due: Select[tuple[str]]) -> CTE:
@@ -35,10 +43,9 @@ def _free(due: Select[tuple[str]]) -> CTE:
 
 
 def _purge_trash() -> Query:
-    old = _older(tasks.c.deleted_at, f"{TRASH_DAYS} days")
-    free = _free(select(tasks.c.user_id).where(old))
+    free = _free(select(tasks.c.user_id).where(TRASH))
     # One user may have a hundred thousand of them, more than can be removed within a statement's deadline.
-    some = select(tasks.c.user_id, tasks.c.id).where(tasks.c.user_id == free.c.user_id, old).limit(TASKS_A_STEP)
+    some = select(tasks.c.user_id, tasks.c.id).where(tasks.c.user_id == free.c.user_id, TRASH).limit(TASKS_A_STEP)
     some_tasks = some.cte("some")
     bump = (
         update(owners)
@@ -50,7 +57,7 @@ def _purge_trash() -> Query:
     gone = (
         delete(tasks)
         .where(tasks.c.user_id == bump.c.user_id, tasks.c.user_id == some_tasks.c.user_id)
-        .where(tasks.c.id == some_tasks.c.id, old)
+        .where(tasks.c.id == some_tasks.c.id, TRASH)
         .returning(tasks.c.user_id, tasks.c.id, bump.c.revision)
         .cte("gone")
     )
@@ -59,11 +66,10 @@ def _purge_trash() -> Query:
 
 
 def _drop_tombstones() -> Query:
-    old = _older(tombstones.c.purged_at, f"{TOMBSTONE_DAYS} days")
-    free = _free(select(tombstones.c.user_id).where(old))
+    free = _free(select(tombstones.c.user_id).where(TOMBSTONES))
     gone = (
         delete(tombstones)
-        .where(tombstones.c.user_id == free.c.user_id, old)
+        .where(tombstones.c.user_id == free.c.user_id, TOMBSTONES)
         .returning(tombstones.c.user_id, tombstones.c.version)
         .cte("gone")
     )
@@ -80,27 +86,51 @@ def _drop_tombstones() -> Query:
 
 def _drop_answers() -> Query:
     key = tuple_(answers.c.user_id, answers.c.key)
-    old = _older(answers.c.created_at, f"{ANSWER_HOURS} hours")
-    some = select(*key.clauses).where(old).limit(ANSWERS_A_STEP).with_for_update(skip_locked=True)
+    some = select(*key.clauses).where(ANSWERS).limit(ANSWERS_A_STEP).with_for_update(skip_locked=True)
     gone = delete(answers).where(key.in_(some)).returning(literal(1)).cte("gone")
     return Query(select(func.count()).select_from(gone))
 
 
 PURGE_TRASH, DROP_TOMBSTONES, DROP_ANSWERS = _purge_trash(), _drop_tombstones(), _drop_answers()
-FORGET = tuple(Query(delete(table).where(table.c.user_id == OWNER)) for table in (tasks, tombstones, answers, owners))
 
 
-class Purged(NamedTuple):
-    """How many of each were removed."""
+def _due() -> Query:
+    """How many there are of each whose time is over."""
+    return Query(select(*(select(func.count()).where(old).scalar_subquery() for old in (TRASH, TOMBSTONES, ANSWERS))))
+
+
+def _remove(table: Table) -> Query:
+    """All of an owner's; how many."""
+    gone = delete(table).where(table.c.user_id == OWNER).returning(literal(1)).cte("gone")
+    return Query(select(func.count()).select_from(gone))
+
+
+DUE = _due()
+FORGET = tuple(_remove(table) for table in (tasks, tombstones, answers, owners))
+
+
+class Counts(NamedTuple):
+    """How many of each."""
 
     tasks: int
     tombstones: int
     answers: int
 
 
-def purge(db: Database) -> Purged:
-    """Remove what is too old."""
-    return Purged(*(sum(_counts(db, step)) for step in (PURGE_TRASH, DROP_TOMBSTONES, DROP_ANSWERS)))
+def purge(db: Database) -> Counts:
+    """Remove what is too old; how many. What is left of it then (`due`) is that of users who were busy all the time."""
+    removed, until = Counts(0, 0, 0), time.monotonic() + PATIENCE
+    while True:
+        step = [sum(_counts(db, step)) for step in (PURGE_TRASH, DROP_TOMBSTONES, DROP_ANSWERS)]
+        removed = Counts(*map(sum, zip(removed, step, strict=True)))
+        if not any(due(db)) or time.monotonic() > until:
+            return removed
+        time.sleep(PAUSE)
+
+
+def due(db: Database) -> Counts:
+    """What is too old, and still there."""
+    return Counts(*db.unscoped(DUE)[0])
 
 
 def _counts(db: Database, step: Query) -> Iterator[int]:
@@ -109,7 +139,7 @@ def _counts(db: Database, step: Query) -> Iterator[int]:
         yield count
 
 
-def forget(db: Database, owner: str) -> None:
-    """Remove everything of a user who deleted their account. Safe to repeat."""
-    for query in FORGET:
-        db.write(owner, query)
+def forget(db: Database, owner: str) -> Counts | None:
+    """Remove everything of a user who deleted their account; None if there was nothing. Safe to repeat."""
+    *removed, known = [db.write(owner, query)[0][0] for query in FORGET]
+    return Counts(*removed) if known or any(removed) else None
