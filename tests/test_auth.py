@@ -143,6 +143,7 @@ NO_USER = "does not say who its user is"
 ISS, AUD = "from another issuer", "meant for another audience"
 KEYLESS = "does not say which key"
 UNLISTED = "a key that the key server does not list"
+NONE_YET = "had no token yet. Wait for authClient.token()"
 HINT = "session token, not a JWT. Get a JWT with authClient.token()"
 LONG = "too long"
 EXPIRED, EARLY, NO_EXP = "expired", "not valid yet", "has no exp"
@@ -176,6 +177,8 @@ ODD_KIDS: list[tuple[Any, str]] = [
 # What it is, where the rule comes from, a part of the reason given, the token.
 REFUSED: list[tuple[str, str, str, Make]] = [
     # No JWT at all
+    ("a token the app did not have", "JavaScript", NONE_YET, lambda k, me: "undefined"),
+    ("a token the app was refused", "JavaScript", NONE_YET, lambda k, me: "null"),
     ("opaque session token", "Better Auth session token", HINT, lambda k, me: secrets.token_urlsafe(24)),
     (
         "signed session token",

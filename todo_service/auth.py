@@ -34,6 +34,9 @@ REMEMBER_SECONDS = 300
 REMEMBER_TOKENS = 10_000
 
 SESSION_TOKEN_HINT = "this is a session token, not a JWT. Get a JWT with authClient.token() and send that"  # noqa: S105
+# What a page makes of a token that isn't there: `Bearer ${token}`.
+NO_TOKENS = frozenset({"undefined", "null"})
+NO_TOKEN_HINT = "the app had no token yet. Wait for authClient.token(), and send its data.token"  # noqa: S105
 
 
 class Authenticator:
@@ -76,6 +79,8 @@ class Authenticator:
         dots = token.count(".")
         if len(token) > MAX_TOKEN:
             raise Unauthorized("the token is too long")
+        if token in NO_TOKENS:
+            raise Unauthorized(NO_TOKEN_HINT)
         if dots < 2:
             raise Unauthorized(SESSION_TOKEN_HINT)
         if dots == 4:
