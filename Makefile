@@ -1,11 +1,12 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/installed .env ## Set everything up and serve on http://localhost:8000
+run: .venv/run .env ## Set everything up and serve on http://localhost:8000
 	@exec $(BIN)/flask --app wsgi serve
 
 test: .venv/installed ## Run all tests (make test ARGS="-k etag" for some)
@@ -27,21 +28,26 @@ check: .venv/installed ## Lint, types, import rules
 	@$(BIN)/lint-imports --no-logo
 
 audit: .venv/installed ## Look for known vulnerabilities in the pinned dependencies (asks PyPI)
-	@$(BIN)/python -m tests.advisories requirements.txt requirements-dev.txt
+	@$(BIN)/python -m tests.advisories requirements.txt requirements-run.txt requirements-dev.txt
 
 lock: .venv/installed ## Pin the newest dependencies anew
-	@for name in requirements requirements-dev; do \
+	@for name in requirements requirements-run requirements-dev; do \
 		$(BIN)/pip-compile -q --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header \
 			--no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o $$name.txt $$name.in; done
 
 clean: ## Remove what make has set up: .venv, and the bundled database with its data
 	rm -rf .venv "$$(readlink -m instance/elsewhere)" instance
 
-.venv/installed: requirements.txt requirements-dev.txt
+.venv/run: requirements.txt requirements-run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
-	@echo "Setting up .venv (about half a minute, once)"
+	@echo "Setting up .venv (some ten seconds, once)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-dev.txt
+	@$(INSTALL) -r requirements.txt -r requirements-run.txt
+	@touch $@
+
+.venv/installed: .venv/run requirements-dev.txt
+	@echo "Installing what tests and checks need (about half a minute, once)"
+	@$(INSTALL) -r requirements.txt -r requirements-run.txt -r requirements-dev.txt
 	@touch $@
 
 # A secret of its own for every clone: nothing that a production system would accept lies in the repository.

@@ -1,7 +1,7 @@
 """What a newcomer does: `make run` in a fresh copy, paste what it prints, stop it in every way there is, run it again.
 
-Each copy has its own `.env` and its own bundled PostgreSQL. It borrows the installed packages from the environment that
-runs the tests, because installing them is the one step of `make run` that takes long, and pip's own business.
+Each copy has its own `.env` and its own bundled PostgreSQL. All but one borrow the installed packages from the
+environment that runs the tests, because installing them is the one step of `make run` that takes long.
 """
 
 import os
@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Self
 
 import pytest
 
+from tests.advisories import pins
 from tests.conftest import wait_for
 from tests.live import free_port
 from todo_service.config import ROOT
@@ -127,8 +129,9 @@ def clone() -> Iterator[Path]:
     for part in Path(sys.prefix).iterdir():
         (folder / ".venv" / part.name).symlink_to(part)
     # Newer than the requirements, whatever the environment that is borrowed was made from.
-    (folder / ".venv" / "installed").unlink(missing_ok=True)
-    (folder / ".venv" / "installed").touch()
+    for stamp in ("run", "installed"):
+        (folder / ".venv" / stamp).unlink(missing_ok=True)
+        (folder / ".venv" / stamp).touch()
     yield folder
     if (folder / "instance").exists():
         # What was killed may have left its PostgreSQL running: the next one to use it, and to end, stops it.
@@ -136,6 +139,21 @@ def clone() -> Iterator[Path]:
             run.stop()
     shutil.rmtree(folder / "instance" / "elsewhere", ignore_errors=True)
     shutil.rmtree(folder)
+
+
+def test_make_run_installs_what_running_needs_and_no_more(clone: Path) -> None:
+    shutil.rmtree(clone / ".venv")
+    environment = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
+    environment |= {name: os.environ[name] for name in KEPT if name in os.environ}
+    done = subprocess.run(["make", ".venv/run"], cwd=clone, env=environment, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    [packages] = (clone / ".venv" / "lib").glob("python3*/site-packages")
+    installed = {distribution.name.lower().replace("_", "-") for distribution in distributions(path=[str(packages)])}
+    needed = {name for name, _ in pins([clone / "requirements.txt", clone / "requirements-run.txt"])}
+    assert installed - {"pip", "setuptools"} <= needed
+    with Run(clone, free_port()) as run:
+        assert "Buy milk" in run.paste("create")
+        run.stop()
 
 
 def test_make_run_prints_what_works_and_keeps_the_data(clone: Path) -> None:

@@ -122,7 +122,7 @@ def package() -> Path:
     """Where pip put the programs. Raises SettingsError when it didn't: they are no part of a production install."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise SettingsError({"DATABASE_URL": "needed: the bundled PostgreSQL comes with requirements-dev.txt only"})
+        raise SettingsError({"DATABASE_URL": "needed: the bundled PostgreSQL comes with requirements-run.txt only"})
     return Path(spec.origin).parent / PROGRAMS
 
 
