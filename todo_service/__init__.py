@@ -32,7 +32,7 @@ What stands where; a module imports only from the lines below its own, never fro
     errands      what one thread leaves to another  lead       which thread serves
     deadlines    how long an answer may take        embedded   the bundled PostgreSQL
     models       the tables                         config     settings
-    errors       every failure, and its one way out
+    errors       every failure, and its one way out days       which days fit a rule
 """
 
 from .app import create_app
