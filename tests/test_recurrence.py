@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from todo_service.recurrence import parse, successor, to_ics
-from todo_service.rrule import MAX_LENGTH, SHORTCUTS
+from todo_service.rrule import EVERY_MONTH, MAX_LENGTH, SHORTCUTS, clamped, read
 
 BERLIN, NEW_YORK, CAIRO = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York"), ZoneInfo("Africa/Cairo")
 WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
@@ -500,8 +500,8 @@ REPEAT_FROM: st.SearchStrategy[RepeatFrom] = st.sampled_from(["due", "completion
 
 
 @st.composite
-def rules(draw: st.DrawFn) -> str:
-    """Any rule that `parse` accepts."""
+def texts(draw: st.DrawFn) -> str:
+    """Any rule, but that some never happen."""
     frequency = draw(st.sampled_from(["DAILY", "WEEKLY", "MONTHLY", "YEARLY"]))
     parts = [f"FREQ={frequency}"]
     weekdays = st.sampled_from(WEEKDAYS)
@@ -521,9 +521,14 @@ def rules(draw: st.DrawFn) -> str:
         del optional["BYMONTHDAY"]
     parts += [f"{name}={draw(values)}" for name, values in optional.items() if draw(st.integers(0, 2)) == 0]
     end = draw(st.none() | st.integers(1, 9999).map("COUNT={}".format) | DAYS.map("UNTIL={:%Y%m%d}".format))
-    text = ";".join([*parts, end] if end else parts)
+    return ";".join([*parts, end] if end else parts)
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> str:
+    """Any rule that `parse` accepts."""
     try:
-        return parse(text)
+        return parse(draw(texts()))
     except ValueError as refusal:
         assume("never" not in str(refusal))
         raise
@@ -684,3 +689,110 @@ def test_a_late_completion_meets_the_series_of_the_punctual(rule: str, first: da
         assert late
         assert late[1] == following[1]
         assert late[0].partition("COUNT=")[2] == following[0].partition("COUNT=")[2]
+
+
+# What dateutil makes of a rule, gone through day by day
+
+
+def every_day(rule: str, start: date) -> str:
+    """An RRULE that takes nothing from its DTSTART, for the days that fit the rule begun on `start`, INTERVAL aside."""
+    parts = read(rule)
+    frequency = parts["FREQ"]
+    by = {name: text for name, text in (parts | clamped(parts, start)).items() if name.startswith("BY")}
+    months = ",".join(map(str, EVERY_MONTH))
+    if "BYSETPOS" in by:
+        frequency = "MONTHLY"
+    else:
+        if frequency == "DAILY":
+            by.setdefault("BYDAY", ",".join(WEEKDAYS))
+        elif frequency == "WEEKLY":
+            by.setdefault("BYDAY", WEEKDAYS[start.weekday()])
+        elif not by.keys() & {"BYDAY", "BYMONTHDAY"}:
+            by = {"BYMONTH": str(start.month) if frequency == "YEARLY" else months, "BYMONTHDAY": str(start.day)} | by
+        elif frequency == "MONTHLY":
+            by.setdefault("BYMONTH", months)
+        frequency = "YEARLY"
+    days = by.get("BYDAY", "").split(",")
+    if any(day[:-2] for day in days):
+        # RFC 5545 unites days with and without an ordinal, dateutil intersects them: so every day gets one.
+        ordinals = range(1, 6 if "BYMONTH" in by else 54)
+        by["BYDAY"] = ",".join(day if day[:-2] else ",".join(f"{n}{day}" for n in ordinals) for day in days)
+    return ";".join([f"FREQ={frequency}", *(f"{name}={text}" for name, text in by.items())])
+
+
+def periods_between(rule: str, start: date, day: date) -> int:
+    parts = read(rule)
+    match parts["FREQ"]:
+        case "DAILY":
+            return (day - start).days
+        case "WEEKLY":
+            weeks = [(d.toordinal() - 1 - WEEKDAYS.index(parts.get("WKST", "MO"))) // 7 for d in (start, day)]
+            return weeks[1] - weeks[0]
+        case "MONTHLY":
+            return (day.year - start.year) * 12 + day.month - start.month
+        case _:
+            return day.year - start.year
+
+
+def walked(
+    rule: str, last: date, repeat_from: RepeatFrom, now: datetime, tz: tzinfo, horizon: int
+) -> tuple[date, int | None] | None:
+    """What follows, and how many are left of a COUNT, by going through the days; LookupError beyond year `horizon`."""
+    parts = read(rule)
+    interval, left = int(parts.get("INTERVAL", 1)), int(parts["COUNT"]) if "COUNT" in parts else None
+    until = datetime.fromisoformat(parts.get("UNTIL", "99991231"))
+    today = now.astimezone(tz).date()
+    local = last.astimezone(tz) if isinstance(last, datetime) else None
+    day_due = local.date() if local else last
+    start = day_due if repeat_from == "due" else today
+    since = max(start, day_due) + timedelta(days=1)
+    for midnight in rrulestr(every_day(rule, start), dtstart=datetime(since.year, since.month, since.day)):
+        day: date = midnight.date()
+        if day.year > horizon:
+            raise LookupError
+        if periods_between(rule, start, day) % interval:
+            continue
+        following: date = day
+        if local:
+            there = datetime.combine(day, local.time())
+            following = there.replace(tzinfo=tz).astimezone(UTC)
+            if following.astimezone(tz).replace(tzinfo=None) != there:
+                continue
+        left = left and left - 1
+        over = following > until if isinstance(following, datetime) and until.tzinfo else day > until.date()
+        if left == 0 or over:
+            return None
+        ahead = following > max(last, now) if isinstance(following, datetime) else day > max(last, today)
+        if ahead:
+            return following, left
+    return None
+
+
+@given(rules() | st.sampled_from(HOSTILE), DAYS | MOMENTS, REPEAT_FROM, MOMENTS, ZONES)
+@settings(deadline=None, max_examples=300)
+def test_agrees_with_a_walk_by_dateutil(
+    rule: str, last: date, repeat_from: RepeatFrom, now: datetime, tz: tzinfo
+) -> None:
+    horizon = max(last.year, now.year) + 12
+    found = successor(parse(rule), last, repeat_from, now, tz)
+    try:
+        expected = walked(parse(rule), last, repeat_from, now, tz, horizon)
+    except LookupError:
+        assert found is None or found[1].year > horizon
+        return
+    assert (found and found[1]) == (expected and expected[0])
+    if found and expected and expected[1]:
+        assert found[0].endswith(f"COUNT={expected[1]}")
+
+
+@given(texts())
+@settings(deadline=None, max_examples=300)
+def test_what_never_happens_has_no_day_for_dateutil(text: str) -> None:
+    """In 28 years with each leap year in its place, all kinds of years come."""
+    rule, start = text.partition(";COUNT")[0].partition(";UNTIL")[0], datetime(1972, 1, 1)
+    some = next(iter(rrulestr(every_day(rule, start.date()) + ";UNTIL=19991231", dtstart=start)), None)
+    if some:
+        assert parse(rule)
+    else:
+        with pytest.raises(ValueError, match="never"):
+            parse(rule)

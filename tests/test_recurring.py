@@ -1,6 +1,7 @@
 """Tasks that repeat: completing one makes its next occurrence, once; opening it again takes that back."""
 
 import threading
+import time
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 from tests.conftest import User, again, assert_problem, settings_for, user_of
 from tests.test_conditions import at_once
 from tests.test_idempotency import KILL
+from tests.test_recurrence import HOSTILE
 from tests.test_sync import Client, changes, of_server
 from tests.wire import Wire
 from todo_service import create_app
+from todo_service.models import MAX_BATCH
+from todo_service.rrule import MAX_LENGTH
 
 Task = dict[str, Any]
 
@@ -374,3 +378,38 @@ def test_change_and_successor_are_one_transaction(database_url: str) -> None:
         user.patch(f"{path_of(task)}/complete")
         assert len(wire.queries) == 4
         assert len(others(user, task)) == 1
+
+
+# Of processor time, the client's included: what a whole batch may take (OWASP API4:2023).
+BATCH_SECONDS = 1.0
+COUNTED = [f"FREQ=DAILY;COUNT={9999 - n}" for n in range(MAX_BATCH)]
+DIFFERENT = [
+    rule.removesuffix(";COUNT=9999") + end
+    for n, rule in enumerate(HOSTILE * 9)
+    if len(rule + (end := f";COUNT={9999 - n}" if n % 2 else f";UNTIL={9999 - n}1231")) <= MAX_LENGTH
+][:MAX_BATCH]
+
+
+@pytest.mark.parametrize("rules", [COUNTED, DIFFERENT], ids=["counted", "different"])
+@pytest.mark.parametrize("due_date", ["1970-01-04", "1970-01-04T02:30:00Z"])
+@pytest.mark.parametrize("repeat_from", ["due", "completion"])
+def test_a_batch_of_hostile_rules_is_cheap(alice: User, rules: list[str], due_date: str, repeat_from: str) -> None:
+    """On tasks that are half a century late, on the clocks of a zone that changes them."""
+    assert len(set(rules)) == MAX_BATCH
+
+    def run(*operations: dict[str, Any]) -> list[Task]:
+        started = time.process_time()
+        response = alice.post("/api/tasks/batch?tz=Europe/Berlin", json={"operations": operations})
+        taken = time.process_time() - started
+        assert response.status_code == 200, response.text
+        assert taken < BATCH_SECONDS
+        return [result["task"] for result in response.json["results"]]
+
+    fields = {"title": "x", "due_date": due_date, "repeat_from": repeat_from}
+    tasks = run(*({"op": "create", "task": fields | {"recurrence": rule}} for rule in rules))
+    done = run(*({"op": "complete", "id": task["id"]} for task in tasks))
+    assert all(task["completed"] for task in done)
+    run(*({"op": "complete", "id": task["id"], "completed": False} for task in tasks))
+    turned = [{"recurrence": f"{rule};WKST=SU", "completed": True} for rule in rules if len(rule) < MAX_LENGTH - 8]
+    run(*({"op": "update", "id": task["id"], "task": turn} for task, turn in zip(tasks, turned, strict=False)))
+    run(*({"op": "complete", "id": tasks[0]["id"]} for _ in range(MAX_BATCH)))

@@ -33,7 +33,7 @@ What stands where; a module imports only from the lines below its own, never fro
     diagnosis    what the database's errors mean
     deadlines    how long an answer may take        embedded   the bundled PostgreSQL
     models       the tables                         config     settings
-    errors       every failure, and its one way out
+    errors       every failure, and its one way out days       which days fit a rule
 """
 
 from .app import create_app

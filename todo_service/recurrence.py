@@ -6,20 +6,23 @@ the month lacks has been spelt out. Pure: values in, values out, `now` included.
 keeping them, and "at most once", is the caller's.
 """
 
+from calendar import isleap
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import MAXYEAR, UTC, date, datetime, time, timedelta, tzinfo
+from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
-from dateutil.rrule import rrulestr
-
-from .rrule import WEEKDAYS, Parts, clamped, day_rule, parse, read, to_ics, write
+from .days import CALENDARS, calendars, of_months, regular
+from .rrule import WEEKDAYS, Parts, clamped, fitting, parse, read, to_ics, write
 
 __all__ = ["parse", "successor", "to_ics"]
 
-# The search gives up after so many years, in a row, in which days fit but for INTERVAL or the clock. (Years with no
-# such day don't count: the next Monday 29 February may be decades away.) What makes sense comes sooner; what never
-# comes, as every 7 days from a Sunday on Mondays, would keep it busy up to the year 9999.
-FRUITLESS_YEARS = 50
+# The search gives up after so many years, in a row, in which days fit and periods have their turn, but no day has both
+# and the time. (Other years don't count: the next Monday 29 February may be decades away.) What makes sense comes
+# sooner; what never comes, as every 7 days from a Sunday on Mondays, would keep it busy up to the year 9999.
+FRUITLESS_YEARS = 100
+ALL_DAYS = -1
 
 
 def successor(
@@ -48,10 +51,13 @@ def successor(
         day_due = local.date() if local else due
         start = day_due if repeat_from == "due" else today
         left = int(parts["COUNT"]) if "COUNT" in parts else None
+        clock = local.time() if local else None
         since = max(start, day_due) + timedelta(days=1)
-        if left is None:
-            since = max(since, today)  # past what was missed; with a COUNT, that has to be counted
-        for day, moment in _occurrences(parts, start, since, local.time() if local else None, tz):
+        if left:  # what was missed counts
+            left -= _count(parts, start, since, today, clock, tz)
+            if left < 1:
+                return None
+        for day, moment in _occurrences(parts, start, max(since, today), clock, tz):
             left = left and left - 1
             if left == 0 or _is_over(parts, day, moment):
                 return None
@@ -74,57 +80,81 @@ def _occurrences(
 
     Ends with the calendar, or after FRUITLESS_YEARS. Raises OverflowError where UTC leaves the calendar.
     """
-    interval, origin = int(parts.get("INTERVAL", 1)), _period(parts, start)
-    rule = day_rule(parts, start)
-    year = fruitless = 0
-    while True:
-        for midnight in rrulestr(rule, dtstart=datetime.combine(since, time())):
-            day = midnight.date()
-            period = _period(parts, day)
-            ahead = (origin - period) % interval
-            moment = _at(day, clock, tz) if clock and not ahead else None
-            if moment or not (clock or ahead):
+    fruitless = 0
+    for year, days in _years(parts, start, since):
+        fruitless += 1
+        for day in _dates(year, days):
+            moment = _at(day, clock, tz) if clock else None
+            if moment or not clock:
                 fruitless = 0
                 yield day, moment
-                continue
-            if day.year > year:
-                year, fruitless = day.year, fruitless + 1
-                if fruitless > FRUITLESS_YEARS:
-                    return
-            since = _first_day(parts, period + ahead)
-            if since.year > day.year:  # within a year, reading on is faster than starting again
-                break
-        else:
+        if fruitless > FRUITLESS_YEARS:
             return
 
 
-def _period(parts: Parts, day: date) -> int:
-    """The number of the day, week, month or year that `day` is in: what INTERVAL counts."""
+def _count(parts: Parts, start: date, since: date, until: date, clock: time | None, tz: tzinfo) -> int:
+    """How many occurrences there are from `since` to the day before `until`, without going through them."""
+    found = 0
+    for year, days in _years(parts, start, since, until.year):
+        if year == until.year:
+            days &= (1 << (until - date(year, 1, 1)).days) - 1
+        found += days.bit_count()
+        if clock:
+            found -= sum(_at(day, clock, tz) is None for day in _dates(year, days & _clock_changes(tz, year)))
+    return found
+
+
+def _years(parts: Parts, start: date, since: date, last: int = MAXYEAR) -> Iterator[tuple[int, int]]:
+    """The years up to `last` in which days fit and a period has its turn; their days, from `since` on, that do both."""
+    fit, year = calendars(fitting(parts, start)), since.year
+    before = (1 << (since - date(year, 1, 1)).days) - 1
+    while year <= last:
+        wait = 1
+        if days := fit[CALENDARS[year % 400]]:
+            wait, turn = _turn(parts, start, year)
+            if turn:
+                yield year, days & turn & ~before
+        before = 0
+        year += wait
+
+
+def _turn(parts: Parts, start: date, year: int) -> tuple[int, int]:
+    """For how many years to wait for a period that, by INTERVAL, has its turn; and the days of those in `year`."""
+    interval, first = int(parts.get("INTERVAL", 1)), date(year, 1, 1).toordinal()
     match parts["FREQ"]:
         case "DAILY":
-            return day.toordinal()
+            return 1, regular(interval, 1) >> (first - start.toordinal()) % interval
         case "WEEKLY":
-            return (day.toordinal() - 1 - WEEKDAYS.index(parts.get("WKST", "MO"))) // 7
+            into_week = (start.weekday() - WEEKDAYS.index(parts.get("WKST", "MO"))) % 7
+            return 1, regular(7 * interval, 7) >> (first - start.toordinal() + into_week) % (7 * interval)
         case "MONTHLY":
-            return day.year * 12 + day.month - 1
+            months = ((start.year - year) * 12 + start.month - 1) % interval
+            return max(months // 12, 1), of_months(isleap(year), range(months, 12, interval))
         case _:
-            return day.year
+            wait = (start.year - year) % interval
+            return wait or interval, 0 if wait else ALL_DAYS
 
 
-def _first_day(parts: Parts, period: int) -> date:
-    """Where a period begins; the last of all days if that is beyond the year 9999."""
-    try:
-        match parts["FREQ"]:
-            case "DAILY":
-                return date.fromordinal(period)
-            case "WEEKLY":
-                return date.fromordinal(period * 7 + 1 + WEEKDAYS.index(parts.get("WKST", "MO")))
-            case "MONTHLY":
-                return date(period // 12, period % 12 + 1, 1)
-            case _:
-                return date(period, 1, 1)
-    except ValueError:
-        return date.max
+def _dates(year: int, days: int) -> Iterator[date]:
+    first = date(year, 1, 1).toordinal() - 1
+    while days:
+        yield date.fromordinal(first + (days & -days).bit_length())
+        days &= days - 1
+
+
+@lru_cache(maxsize=4096)
+def _clock_changes(tz: tzinfo, year: int) -> int:
+    """The days of a year on which clocks may leap: the offset from UTC is another than on a day next to them.
+
+    (A leap over midnight shows a day late.) The year's first and last days always, as no other year is looked at.
+    """
+    first, length = datetime(year, 1, 1), 365 + isleap(year)
+    offsets = [tz.utcoffset(first + timedelta(days=n)) for n in range(length)]
+    changes = 0
+    for n, (offset, following) in enumerate(pairwise(offsets)):
+        if offset != following:
+            changes |= 7 << n
+    return changes >> 1 | 1 | 3 << (length - 2)
 
 
 def _at(day: date, clock: time, tz: tzinfo) -> datetime | None:

@@ -1,23 +1,21 @@
 """The language of recurrence rules: RFC 5545's RRULE (section 3.3.10), as much of it as makes sense for tasks.
 
 `parse` turns a client's text into the rule to store, `read` a stored rule into its parts, `write` parts into a rule.
-`day_rule` says it to dateutil. What comes after an occurrence is `recurrence.py`'s.
+`fitting` says which days it means. What comes after an occurrence is `recurrence.py`'s.
 """
 
 import re
 from calendar import monthrange
 from datetime import date, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
-from dateutil.rrule import rrulestr
+from .days import Fitting, happens
 
 MAX_LENGTH = 500
-# Any 28 years with no leap year left out hold each kind of calendar year. Where nothing matches, only the end of the
-# calendar stops dateutil: so these are the last.
-LAST_CALENDARS = datetime(9972, 1, 1)
 
 WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
-EVERY_MONTH = "1,2,3,4,5,6,7,8,9,10,11,12"
+EVERY_MONTH = tuple(range(1, 13))
 SHORTCUTS = {"daily": "DAILY", "weekly": "WEEKLY", "monthly": "MONTHLY", "yearly": "YEARLY"}
 
 Parts = dict[str, str]
@@ -51,6 +49,7 @@ PARTS = {
 }
 
 
+@lru_cache(maxsize=1024)
 def parse(value: str) -> str:
     """The rule to store for a shortcut or an RRULE value, in any case, with or without `RRULE:` in front.
 
@@ -109,7 +108,7 @@ def clamped(parts: Parts, start: date) -> Parts:
     frequency = parts["FREQ"]
     if frequency in ("DAILY", "WEEKLY") or parts.keys() & {"BYDAY", "BYMONTHDAY"}:
         return {}
-    months = parts.get("BYMONTH", EVERY_MONTH if frequency == "MONTHLY" else str(start.month))
+    months = parts.get("BYMONTH", ",".join(map(str, EVERY_MONTH)) if frequency == "MONTHLY" else str(start.month))
     lengths = [monthrange(year, int(month))[1] for year in (2000, 2001) for month in months.split(",")]
     if start.day <= min(lengths):
         return {}
@@ -120,43 +119,47 @@ def clamped(parts: Parts, start: date) -> Parts:
     return {}
 
 
-def day_rule(parts: Parts, start: date) -> str:
-    """An RRULE for every day that fits the rule begun on `start`, INTERVAL aside; it takes nothing from its DTSTART.
+def fitting(parts: Parts, start: date) -> Fitting:
+    """What a day must be to fit the rule begun on `start`, INTERVAL aside."""
+    frequency, by = parts["FREQ"], parts | clamped(parts, start)
+    months, month_days = _numbers(by, "BYMONTH"), _numbers(by, "BYMONTHDAY")
+    weekdays = (
+        tuple((int(day[:-2] or 0), WEEKDAYS.index(day[-2:])) for day in by["BYDAY"].split(",")) if "BYDAY" in by else ()
+    )
+    in_months = frequency == "MONTHLY" or bool(months)
+    if frequency == "WEEKLY":
+        weekdays = weekdays or ((0, start.weekday()),)
+    elif frequency != "DAILY" and not (month_days or weekdays):
+        month_days = (start.day,)
+        months = months or ((start.month,) if frequency == "YEARLY" else ())
+    return Fitting(months or EVERY_MONTH, month_days, weekdays, in_months, "BYSETPOS" in by)
 
-    Yearly, because dateutil goes through a year of days as fast as through one day of a daily rule.
-    """
-    by = {name: text for name, text in (parts | clamped(parts, start)).items() if name.startswith("BY")}
-    frequency = parts["FREQ"]
-    if "BYSETPOS" in by:
-        return write({"FREQ": "MONTHLY"} | by)
-    if frequency == "DAILY":
-        by.setdefault("BYDAY", ",".join(WEEKDAYS))
-    elif frequency == "WEEKLY":
-        by.setdefault("BYDAY", WEEKDAYS[start.weekday()])
-    elif not by.keys() & {"BYDAY", "BYMONTHDAY"}:
-        by = {"BYMONTH": str(start.month) if frequency == "YEARLY" else EVERY_MONTH, "BYMONTHDAY": str(start.day)} | by
-    elif frequency == "MONTHLY":
-        by.setdefault("BYMONTH", EVERY_MONTH)
-    days = by.get("BYDAY", "").split(",")
-    if any(day[:-2] for day in days):
-        # RFC 5545 unites days with and without an ordinal, dateutil intersects them: so give every day one.
-        ordinals = range(1, 6 if "BYMONTH" in by else 54)
-        by["BYDAY"] = ",".join(day if day[:-2] else ",".join(f"{n}{day}" for n in ordinals) for day in days)
-    return write({"FREQ": "YEARLY"} | by)
+
+def _numbers(parts: Parts, name: str) -> tuple[int, ...]:
+    return tuple(map(int, parts[name].split(","))) if name in parts else ()
 
 
 def _canonical(name: str, text: str) -> str:
     """The text of part `name` without superfluous signs and zeros. Raises ValueError."""
-    pattern, must, many = PARTS[name]
-    items = text.split(",") if many else [text]
-    if not all(re.fullmatch(pattern, item) for item in items):
-        raise ValueError(f"{name} {must}.")
-    if not many:
-        return text
-    items = [re.sub(r"^\+?(-?)0*", r"\1", item) for item in items]
+    if not PARTS[name].many:
+        return _item(name, text)
+    items = [_listed(name, item) for item in text.split(",")]
     if len(set(items)) < len(items):
         raise ValueError(f"{name} must not list a value twice.")
     return ",".join(items)
+
+
+def _item(name: str, text: str) -> str:
+    pattern, must, _ = PARTS[name]
+    if not re.fullmatch(pattern, text):
+        raise ValueError(f"{name} {must}.")
+    return text
+
+
+@lru_cache(maxsize=4096)
+def _listed(name: str, text: str) -> str:
+    """Kept, as a rule may list a hundred, and there are not many more."""
+    return re.sub(r"^\+?(-?)0*", r"\1", _item(name, text))
 
 
 def _check(parts: Parts) -> None:
@@ -171,14 +174,15 @@ def _check(parts: Parts) -> None:
         ("COUNT" in parts and "UNTIL" in parts, "COUNT and UNTIL must not be given together."),
         (frequency == "WEEKLY" and "BYMONTHDAY" in parts, "BYMONTHDAY must not be given with FREQ=WEEKLY."),
         (ordinals and frequency in ("DAILY", "WEEKLY"), "BYDAY may have ordinals in months and years only."),
-        # More would never match, and dateutil's arithmetic would leave its tables.
+        # More would never match.
         (in_months and any(abs(n) > 5 for n in ordinals), "BYDAY's ordinals must be -5 to 5 within a month."),
         ("BYSETPOS" in parts and not only_last, f"BYSETPOS {PARTS['BYSETPOS'].must}."),
         ("UNTIL" in parts and not _exists(parts["UNTIL"]), f"UNTIL {PARTS['UNTIL'].must} that exists."),
     ):
         if wrong:
             raise ValueError(sentence)
-    if not any(rrulestr(day_rule(parts, LAST_CALENDARS), dtstart=LAST_CALENDARS)):
+    # A rule that leaves the day to its start has one, whatever the start is.
+    if not happens(fitting(parts, date(2000, 1, 1))):
         raise ValueError("This rule never happens: no day fits all of its parts.")
 
 
