@@ -34,6 +34,7 @@ CASES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("patch", "/api/tasks/{id}"): {"title": "x"},
     ("delete", "/api/tasks/{id}"): None,
     ("post", "/api/tasks/{id}/restore"): None,
+    ("post", "/api/tasks/{id}/move"): {"before": None},
     ("patch", "/api/tasks/{id}/complete"): {"completed": True},
     ("post", "/api/tasks/batch"): {"operations": [{"op": "update", "id": "{id}", "task": {"title": "x"}}]},
     ("get", "/api/tasks/changes"): None,

@@ -5,12 +5,12 @@ The owner's row is locked first, as by every change. Then the tasks go out in st
 deadline, and the last one's commit makes all of them visible together.
 """
 
-import math
 from typing import Any
 
 import orjson
 from sqlalchemy import (
     ColumnElement,
+    case,
     exists,
     func,
     insert,
@@ -20,6 +20,7 @@ from sqlalchemy import (
     update,
 )
 
+from . import ordering
 from .db import database
 from .errors import full
 from .models import QUOTA, owners, tasks
@@ -28,11 +29,8 @@ from .queries import OWNER
 from .statements import Query
 
 STEP = 2000
-NAMES = tuple(
-    str(column.name)
-    for column in tasks.c
-    if column.name not in ("user_id", "due_key", "version", "series", "occurrence")
-)
+NAMES = tuple(str(column.name) for column in tasks.c if column.name not in ("user_id", "due_key", "version"))
+PLACE = ("series", "occurrence")
 
 
 def _begin() -> Query:
@@ -48,7 +46,14 @@ def _add() -> Query:
     rows = given(NAMES, "n")
     there = exists(select(literal(1)).select_from(tasks).where(tasks.c.user_id == OWNER, tasks.c.id == rows.c.id))
     number = func.row_number().over(order_by=rows.c.n).label("number")
-    fresh = select(number, *(rows.c[name] for name in NAMES)).where(~there).cte("fresh")
+    # A task whose place in its series is taken comes without one, as if it had never been completed. Of two in the
+    # step, the first has it.
+    same_place = (tasks.c.series == rows.c.series) & (tasks.c.occurrence == rows.c.occurrence)
+    taken = exists(select(literal(1)).select_from(tasks).where(tasks.c.user_id == OWNER, same_place))
+    rank = func.row_number().over(partition_by=[rows.c.series, rows.c.occurrence], order_by=rows.c.n)
+    free = (rank == 1) & ~taken
+    kept = {name: case((free, rows.c[name])) if name in PLACE else rows.c[name] for name in NAMES}
+    fresh = select(number, *(column.label(name) for name, column in kept.items())).where(~there).cte("fresh")
     count = select(func.count()).select_from(fresh).scalar_subquery()
     last = select(func.max(fresh.c.position)).scalar_subquery()
     counted: dict[str, ColumnElement[Any]] = {
@@ -74,7 +79,8 @@ def add_tasks(owner: str, rows: list[dict[str, Any]]) -> int:
     db, created = database(), 0
     with db.transaction():
         [(last, live)] = db.read(owner, BEGIN)
-        placed = [row | {"n": n, "position": place(row, last, n)} for n, row in enumerate(rows, 1)]
+        places = ordering.at_the_end(owner, {row["id"]: row["position"] for row in rows}, last)
+        placed = [row | {"n": n, "position": places[row["id"]]} for n, row in enumerate(rows, 1)]
         for start in range(0, len(placed), STEP):
             step = orjson.dumps(placed[start : start + STEP]).decode()
             [(added, added_live)] = db.write(owner, ADD, rows=step)
@@ -82,8 +88,3 @@ def add_tasks(owner: str, rows: list[dict[str, Any]]) -> int:
             if added_live and live > QUOTA:
                 raise full()
     return created
-
-
-def place(row: dict[str, Any], last: float, n: int) -> float:
-    """The row's position, or one at the end, in the order of the file."""
-    return math.floor(last) + n if row["position"] is None else float(row["position"])

@@ -50,6 +50,13 @@ interface ImportTask extends TaskCreate {
   updated_at?: string | null;
   completed_at?: string | null;
   deleted_at?: string | null;
+  series?: string | null;
+  occurrence?: number | null;
+}
+
+interface ExportTask extends Task {
+  series: string | null;
+  occurrence: number | null;
 }
 
 interface Operation {
@@ -88,6 +95,7 @@ export type Checks = [
   Expect<Equal<Schemas["TaskUpdate"], TaskUpdate>>,
   Expect<Equal<Schemas["TaskCreate"], TaskCreate>>,
   Expect<Equal<Schemas["Completion"], { completed?: boolean }>>,
+  Expect<Equal<Schemas["Move"], { after?: string | null; before?: string | null }>>,
   Expect<Equal<Schemas["Deleted"], { deleted: number }>>,
   Expect<Equal<Schemas["Operation"], Operation>>,
   Expect<Equal<Schemas["Batch"], { operations: Schemas["Operation"][] }>>,
@@ -97,7 +105,8 @@ export type Checks = [
   Expect<Equal<Schemas["Changes"], { changes: Schemas["Change"][]; next: string; has_more: boolean }>>,
   Expect<Equal<Schemas["Stats"], Stats>>,
   Expect<Equal<Schemas["ByPriority"], { [priority in Priority]: number }>>,
-  Expect<Equal<Schemas["ExportFile"], { version: number; tasks: Schemas["Task"][] }>>,
+  Expect<Equal<Schemas["ExportFile"], { version: number; tasks: Schemas["ExportTask"][] }>>,
+  Expect<Equal<Schemas["ExportTask"], ExportTask>>,
   Expect<Equal<Schemas["ImportFile"], { version?: number; tasks: Schemas["ImportTask"][] }>>,
   Expect<Equal<Schemas["ImportTask"], ImportTask>>,
   Expect<Equal<Schemas["Imported"], { created: number; skipped: number }>>,
