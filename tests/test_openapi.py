@@ -10,10 +10,11 @@ from typing import Any
 import orjson
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.conftest import ORIGIN, User, assert_problem
+from tests.conftest import ORIGIN, User, assert_problem, token
 from tests.npm import install, run
 from todo_service.etags import JSON_OPTIONS, answer
 from todo_service.models import PRIORITIES
@@ -88,6 +89,22 @@ def expanded(document: dict[str, Any], value: Any) -> Any:
 def check(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
     """Hold a value against a schema of the document, formats included."""
     OAS31Validator(expanded(document, schema), format_checker=oas31_format_checker).validate(value)
+
+
+@pytest.mark.parametrize("path", ["/", "/api", "/api/", "/docs", "/docs/"])
+def test_addresses_that_people_try_lead_to_the_documentation(client: FlaskClient, path: str) -> None:
+    for method in ("GET", "HEAD"):
+        response = client.open(path, method=method)
+        assert (response.status_code, response.headers["Location"]) == (302, "/api/docs")
+        assert response.headers["Cache-Control"] == "no-store"
+    assert "swagger-ui" in client.get(path, follow_redirects=True).text
+    assert_problem(client.post(path), 405)
+
+
+def test_users_called_like_a_page_have_tasks(app: Flask) -> None:
+    for name in ("docs", "api", "openapi.json"):
+        user = User(name, app.test_client(), token(name))
+        assert user.get(f"/api/{name}/tasks").status_code == 200
 
 
 def test_document_is_valid(document: dict[str, Any]) -> None:
