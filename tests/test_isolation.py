@@ -45,7 +45,8 @@ CASES: dict[tuple[str, str], dict[str, Any] | None] = {
 NAMING = {case for case, body in CASES.items() if "{id}" in case[1] or "{id}" in str(body)}
 QUERIES = {("delete", "/api/tasks"): "?status=all"}
 CREATED = {("post", "/api/tasks")}
-PUBLIC = {"docs.openapi", "docs.page", "docs.start", "docs.asset", "health.live", "health.ready", "metrics.metrics"}
+PUBLIC = {f"docs.{name}" for name in ("openapi", "page", "to_page", "start", "asset")}
+PUBLIC |= {"health.live", "health.ready", "metrics.metrics"}
 
 
 def operations(app: Flask) -> set[tuple[str, str]]:

@@ -125,7 +125,9 @@ def test_whose_address_counts(
     assert stranger(app, second[0], X_Forwarded_For=second[1]).status_code == (429 if same else 401)
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/api/docs", "/api/openapi.json", "/api/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/health/live", "/health/ready", "/", "/api/docs", "/api/openapi.json", "/api/nothing"]
+)
 def test_what_needs_no_token_is_not_limited(limited: Make, path: str) -> None:
     client = limited("1/minute").test_client()
     answers = [client.get(path) for _ in range(3)]

@@ -3,16 +3,19 @@
 import re
 from collections.abc import Iterator
 from datetime import date, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.conftest import ORIGIN, User, assert_problem
+from tests.conftest import ORIGIN, User, assert_problem, token
+from tests.npm import install, run
 from todo_service.etags import JSON_OPTIONS, answer
 from todo_service.models import PRIORITIES
 from todo_service.parameters import LIST_ALIASES
@@ -34,6 +37,7 @@ OPERATIONS = {
     "getStats": "get /api/tasks/stats",
 }
 SERVER_SET = {"id", "user_id", "completed_at", "created_at", "updated_at", "deleted_at", "version"}
+LINTERS = Path(__file__).with_name("linters")
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +91,47 @@ def check(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
     OAS31Validator(expanded(document, schema), format_checker=oas31_format_checker).validate(value)
 
 
+@pytest.mark.parametrize("path", ["/", "/api", "/api/", "/docs", "/docs/"])
+def test_addresses_that_people_try_lead_to_the_documentation(client: FlaskClient, path: str) -> None:
+    for method in ("GET", "HEAD"):
+        response = client.open(path, method=method)
+        assert (response.status_code, response.headers["Location"]) == (302, "/api/docs")
+        assert response.headers["Cache-Control"] == "no-store"
+    assert "swagger-ui" in client.get(path, follow_redirects=True).text
+    assert_problem(client.post(path), 405)
+
+
+def test_users_called_like_a_page_have_tasks(app: Flask) -> None:
+    for name in ("docs", "api", "openapi.json"):
+        user = User(name, app.test_client(), token(name))
+        assert user.get(f"/api/{name}/tasks").status_code == 200
+
+
 def test_document_is_valid(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1.")
     assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+
+
+@pytest.mark.parametrize(
+    "linter",
+    [
+        ("redocly", "lint", "--extends=recommended", "--format=json"),
+        ("spectral", "lint", "--ruleset", str(LINTERS / "spectral.json"), "--format=json", "--quiet"),
+    ],
+    ids=lambda linter: linter[0],
+)
+def test_linters_find_nothing(document: dict[str, Any], tmp_path: Path, linter: tuple[str, ...]) -> None:
+    install(LINTERS)
+    (tmp_path / "openapi.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    name, *options = linter
+    # Nothing is told to the linter's makers, nor asked of them.
+    quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    done = run(str(LINTERS / "node_modules" / ".bin" / name), *options, "openapi.json", cwd=tmp_path, **quiet)
+    assert done.stdout, done.stderr
+    found = orjson.loads(done.stdout)
+    problems = found["problems"] if name == "redocly" else found
+    assert [problem["message"] for problem in problems] == []
+    assert done.returncode == 0, done.stderr
 
 
 def test_references_resolve_and_nothing_is_left_over(document: dict[str, Any]) -> None:
@@ -152,8 +194,9 @@ def test_bodies_and_answers_have_examples_that_fit(document: dict[str, Any], ope
 def example_of(document: dict[str, Any], schema: dict[str, Any]) -> Any:
     """The example of a schema, or the one made of its properties' examples. Raises KeyError where one is missing."""
     schema = resolve(document, schema)
-    if "example" not in schema and "anyOf" in schema:
-        return example_of(document, schema["anyOf"][0])
+    for kinds in ("anyOf", "oneOf"):
+        if "example" not in schema and kinds in schema:
+            return example_of(document, schema[kinds][0])
     if "example" not in schema and schema["type"] == "array":
         return [example_of(document, schema["items"])]
     if "example" not in schema and schema["type"] == "object":
@@ -231,7 +274,8 @@ def test_other_spellings_are_not_documented(operations: dict[str, Any]) -> None:
 
 def test_every_field_has_a_type(schemas: dict[str, Any]) -> None:
     for name, schema in schemas.items():
-        for field, described in schema["properties"].items():
+        assert ("properties" in schema) is not ("oneOf" in schema), name
+        for field, described in schema.get("properties", {}).items():
             assert described.keys() & {"type", "anyOf", "$ref"}, f"{name}.{field}"
             assert "items" in described or "array" not in described.get("type", ""), f"{name}.{field}"
 
@@ -257,7 +301,7 @@ def test_task_fields(schemas: dict[str, Any]) -> None:
         assert given["repeat_from"]["enum"] == ["due", "completion", None]
         assert given.keys() == task.keys() - SERVER_SET
     # Generators take a field with a default for one that has to be sent.
-    assert not any("default" in field for schema in schemas.values() for field in schema["properties"].values())
+    assert not any("default" in node for schema in schemas.values() for node in nodes(schema))
     # What is unknown is ignored, and a generated client must not choke on a field that is added one day.
     assert all("additionalProperties" not in schema for schema in schemas.values())
 
@@ -292,7 +336,7 @@ def test_answers_of_many_fit_the_document(alice: User, document: dict[str, Any],
         assert response.json.keys() == schema["properties"].keys(), name
     assert {change["purged"] for change in answers["get /api/tasks/changes"].json["changes"]} == {True, False}
     for change in answers["get /api/tasks/changes"].json["changes"]:
-        assert change.keys() == document["components"]["schemas"]["Change"]["properties"].keys()
+        exact(document, {"$ref": "#/components/schemas/Change"}, change)
 
 
 def exact(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
@@ -301,7 +345,8 @@ def exact(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
     if isinstance(value, list):
         for item in value:
             exact(document, schema["items"], item)
-    kinds = [resolve(document, kind) for kind in schema.get("anyOf", [schema])]
+    kinds = [resolve(document, kind) for kind in schema.get("anyOf", schema.get("oneOf", [schema]))]
+    kinds = [kind for kind in kinds if fits(document, kind, value)]
     [properties] = [kind["properties"] for kind in kinds if "properties" in kind] or [None]
     if isinstance(value, dict) and properties is not None:
         assert value.keys() == properties.keys()
@@ -329,6 +374,16 @@ def test_every_answer_has_exactly_the_documented_fields(
         exact(document, success_of(operation), response.json)
     problem = assert_problem(alice.get("/api/tasks/x"), 404)
     exact(document, {"$ref": "#/components/schemas/Problem"}, problem)
+
+
+def test_one_field_tells_the_forms_of_operations_and_changes_apart(schemas: dict[str, Any]) -> None:
+    for name, field in (("Operation", "op"), ("Change", "purged")):
+        forms = [schemas[form["$ref"].rpartition("/")[2]] for form in schemas[name]["oneOf"]]
+        assert all(field in form["required"] for form in forms)
+        values = [form["properties"][field]["enum"] for form in forms]
+        assert values == ([["create"], ["update"], ["complete"], ["delete"]] if field == "op" else [[False], [True]])
+    told = schemas["Operation"]["discriminator"]
+    assert (told["propertyName"], list(told["mapping"])) == ("op", ["create", "update", "complete", "delete"])
 
 
 @pytest.mark.parametrize("due_date", [None, "2026-12-31", "2026-12-31T18:00:00+01:00"])

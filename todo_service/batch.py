@@ -1,6 +1,6 @@
 """Many operations as one: all of them are done, or none is and the error says which one was wrong."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import marshmallow as ma
 from flask import Response
@@ -17,15 +17,32 @@ from .models import MAX_BATCH
 from .parameters import TimeZoneQuery
 from .planning import Plan, State
 from .plans import as_row, placed, planned
-from .schemas import ID, Task, TaskUpdate, task_out
+from .schemas import ID, Task, TaskUpdate, Variant, only, task_out
 
 blueprint = Blueprint("batch", description="Many operations in one request.")
 
 
+# The fields that each operation needs, and those that it may have besides.
 NEEDED = {"create": {"task"}, "update": {"id", "task"}, "complete": {"id"}, "delete": {"id"}}
+OPTIONAL = {
+    "create": set[str](),
+    "update": {"version"},
+    "complete": {"completed", "version"},
+    "delete": {"permanent", "version"},
+}
+
+
+def variant(op: str) -> Variant:
+    told = {"op": only(op)} | ({"task": {"$ref": "#/components/schemas/TaskCreate"}} if op == "create" else {})
+    return Variant({"op"} | NEEDED[op], OPTIONAL[op], told)
 
 
 class Operation(ma.Schema):
+    """One thing to do; `op` says what."""
+
+    discriminator = "op"
+    variants: ClassVar = {f"{op.title()}Operation": variant(op) for op in NEEDED}
+
     op = fields.String(required=True, validate=OneOf(list(NEEDED)), metadata={"example": "update"})
     id = TaskId(metadata={"description": "Which task; for all but `create`.", "example": ID})
     task = Inner(TaskUpdate, metadata={"description": "The fields to set; for `create` (with a title) and `update`."})

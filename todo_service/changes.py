@@ -8,7 +8,7 @@ Deletions leave tombstones; a client that began before the oldest tombstone kept
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import marshmallow as ma
 from flask import Response
@@ -39,10 +39,12 @@ from .fields import QueryInteger
 from .models import owners, tasks, tombstones
 from .pagination import Place
 from .queries import OWNER, TASK
-from .schemas import ID, Task, task_out
+from .schemas import ID, Task, Variant, only, task_out
 from .statements import Query
 
 LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+
+FIELDS = ("id", "version", "purged", "task")
 
 blueprint = Blueprint("sync", description="Follow a user's changes: what is new, what has changed, what is gone.")
 
@@ -55,6 +57,14 @@ class ChangesQuery(ma.Schema):
 
 
 class Change(ma.Schema):
+    """What has become of a task: changed, and as it is now; or purged, and without."""
+
+    discriminator = "purged"
+    variants: ClassVar = {
+        "Changed": Variant(FIELDS, (), {"purged": only(False), "task": {"$ref": "#/components/schemas/Task"}}),
+        "Purged": Variant(FIELDS, (), {"purged": only(True), "task": {"type": "null"}}),
+    }
+
     id = fields.UUID(required=True, metadata={"example": ID})
     version = fields.Integer(required=True, metadata={"example": 17})
     purged = fields.Boolean(required=True, metadata={"description": "Gone for good: forget it.", "example": False})

@@ -28,6 +28,12 @@ Every path under `/api/tasks` also exists as `/api/{user_id}/tasks`, for the tok
 parameters are ignored; send `Prefer: handling=strict` to be told of them.
 """
 
+INFO = {
+    "description": ABOUT,
+    "contact": {"name": "Who runs this service"},
+    "license": {"name": "All rights reserved", "url": "https://choosealicense.com/no-permission/"},
+}
+
 # Each error as the service would answer it, and what it means.
 ERRORS: dict[errors.Problem | HTTPException, str] = {
     errors.InvalidRequest("The body names the same field twice.", code="duplicate-field"): (
@@ -76,25 +82,13 @@ BODIES = {
     "TaskCreate": {"title": "Buy milk", "priority": "high", "due_date": "2026-12-31", "tags": ["shopping"]},
     "TaskUpdate": {"title": "Buy oat milk", "due_date": "2026-12-31T18:00:00+01:00"},
     "Move": {"after": ID},
-    "Batch": {"operations": [{"op": "create", "task": {"title": "Buy milk"}}, {"op": "delete", "id": ID}]},
+    "Batch": {
+        "operations": [
+            {"op": "create", "task": {"title": "Buy milk"}},
+            {"op": "create", "task": {"title": "Bake bread", "tags": ["home"]}},
+        ]
+    },
     "ImportTask": {"id": ID, "title": "Buy milk", "completed": True, "completed_at": "2026-11-20T08:00:00Z"},
-}
-# What goes together, in a form that generators of clients pass over.
-RULES = {
-    "Operation": {
-        "if": {"properties": {"op": {"const": "create"}}},
-        "then": {"required": ["task"], "properties": {"task": {"required": ["title"]}}},
-        "else": {
-            "required": ["id"],
-            "if": {"properties": {"op": {"const": "update"}}},
-            "then": {"required": ["task"]},
-        },
-    },
-    "Move": {
-        "if": {"required": ["after"]},
-        "then": {"properties": {"before": False}},
-        "else": {"required": ["before"]},
-    },
 }
 
 
@@ -116,7 +110,7 @@ class Api(flask_smorest.Api):  # type: ignore[misc]  # the library has no types
 def api_of(app: Flask) -> Api:
     """The document of `app`, to register blueprints in; `publish` serves it when all are there."""
     app.config |= {"API_TITLE": "todo_service", "API_VERSION": VERSION, "OPENAPI_VERSION": "3.1.0"}
-    api = Api(app, spec_kwargs={"info": {"description": ABOUT}})
+    api = Api(app, spec_kwargs={"info": INFO, "servers": [{"url": "/", "description": "Where this document is."}]})
     api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
     api.register_field(Time, "string", "date-time")
     api.spec.components.schema("Problem", schema=ProblemDetails)
@@ -146,14 +140,36 @@ def publish(app: Flask, api: Api) -> None:
         operations.pop("parameters", None)
         for method, operation in operations.items():
             complete(path, method, operation)
-    for name, schema in document["components"]["schemas"].items():
+    schemas = document["components"]["schemas"]
+    for (shape, *_), name in api.ma_plugin.converter.refs.items():
+        if hasattr(shape, "variants"):
+            split(schemas, name, shape)
+    for name, schema in schemas.items():
         # Unknown fields are ignored, and an answer may get new ones.
         schema.pop("additionalProperties", None)
-        schema |= RULES.get(name, {})
         if name in BODIES:
             schema["example"] = BODIES[name]
     app.extensions["openapi"] = orjson.dumps(document)
     app.register_blueprint(swagger.blueprint)
+
+
+def split(schemas: dict[str, Any], name: str, shape: Any) -> None:
+    """Document a schema as one of its variants, which stand beside it under names of their own."""
+    properties, references, mapping = schemas[name]["properties"], [], {}
+    for title, variant in shape.variants.items():
+        fields = [field for field in properties if field in (*variant.needed, *variant.optional)]
+        schemas[title] = {
+            "type": "object",
+            "properties": {field: variant.told.get(field, properties[field]) for field in fields},
+            "required": [field for field in fields if field in variant.needed],
+        }
+        references.append({"$ref": f"#/components/schemas/{title}"})
+        if shape.discriminator:
+            mapping[variant.told[shape.discriminator]["enum"][0]] = references[-1]["$ref"]
+    schemas[name] = {"oneOf": references}
+    # OpenAPI's own discriminator is a text.
+    if shape.discriminator and properties[shape.discriminator]["type"] == "string":
+        schemas[name]["discriminator"] = {"propertyName": shape.discriminator, "mapping": mapping}
 
 
 def complete(path: str, method: str, operation: dict[str, Any]) -> None:

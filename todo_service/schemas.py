@@ -5,7 +5,8 @@ What a client may not set is not in the schemas for input: it is ignored, or ref
 single fields are left to `fields.py`.
 """
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, NamedTuple
 
 import marshmallow as ma
 from marshmallow import fields
@@ -29,6 +30,24 @@ from .models import MAX_DESCRIPTION, MAX_POSITION, MAX_TITLE, PRIORITIES, REPEAT
 
 DUE_TYPE = {"anyOf": [DAY, MOMENT, {"type": "null"}]}
 ID = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
+
+
+class Variant(NamedTuple):
+    """One of several forms that a schema's objects have: the fields it needs, and those it may have besides.
+
+    `told` is what the document says otherwise of a field for this form. A schema with `variants`, by their names, and a
+    `discriminator`, the field whose value tells them apart (None: it's the fields themselves), is documented as `oneOf`
+    them; what it loads is its own business.
+    """
+
+    needed: Collection[str]
+    optional: Collection[str]
+    told: dict[str, Any]
+
+
+def only(value: str | bool) -> dict[str, Any]:
+    """A field that has this value, in the document."""
+    return {"type": "boolean" if isinstance(value, bool) else "string", "enum": [value], "example": value}
 
 
 class TaskFields(ma.Schema):
@@ -164,6 +183,9 @@ class Completion(ma.Schema):
 
 class Move(ma.Schema):
     """One of both."""
+
+    variants = {"MoveAfter": Variant({"after"}, (), {}), "MoveBefore": Variant({"before"}, (), {})}
+    discriminator = None
 
     after = TaskId(
         allow_none=True, metadata={"description": "The task to come right behind; null: the end.", "example": ID}

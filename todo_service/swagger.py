@@ -5,9 +5,8 @@ What the document says is left to `docs.py`.
 
 from importlib.resources import files
 
-from flask import Blueprint, Response, current_app, send_from_directory
-
-from .errors import NotFound
+from flask import Blueprint, Response, current_app, redirect, send_from_directory
+from werkzeug import Response as Redirect
 
 ASSETS = {
     "swagger-ui.css": "text/css",
@@ -41,30 +40,37 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
 )
 
-blueprint = Blueprint("docs", __name__, url_prefix="/api")
+blueprint = Blueprint("docs", __name__)
 
 
-@blueprint.get("/openapi.json")
+@blueprint.get("/api/openapi.json")
 def openapi() -> Response:
     """The OpenAPI document"""
     return Response(current_app.extensions["openapi"], content_type="application/json")
 
 
+@blueprint.get("/")
+@blueprint.get("/api")
 @blueprint.get("/docs")
+def to_page() -> Redirect:
+    """Where people look first"""
+    return redirect("/api/docs")
+
+
+@blueprint.get("/api/docs")
 def page() -> Response:
     """Swagger UI"""
     return Response(PAGE, content_type="text/html; charset=utf-8", headers={"Content-Security-Policy": POLICY})
 
 
-@blueprint.get("/docs/start.js")
+@blueprint.get("/api/docs/start.js")
 def start() -> Response:
     """What starts Swagger UI: a file, so that the page needs no inline script"""
     return Response(START, content_type="text/javascript; charset=utf-8")
 
 
-@blueprint.get("/docs/<asset>")
+# No other names: what else is there may be the tasks of a user called docs.
+@blueprint.get(f"/api/docs/<any({','.join(map(repr, ASSETS))}):asset>")
 def asset(asset: str) -> Response:
     """A file of Swagger UI"""
-    if asset not in ASSETS:
-        raise NotFound("The documentation has no such file.")
     return send_from_directory(str(files("flask_swagger_ui") / "dist"), asset, mimetype=ASSETS[asset], max_age=86400)

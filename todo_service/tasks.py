@@ -80,7 +80,10 @@ async def delete_tasks(owner: str, query: dict[str, Any]) -> Response:
 @bearer
 @blueprint.response(200, Task, headers=blueprint.headers("ETag"))
 def get_task(owner: str, id: str) -> Response:
-    """Read a task"""
+    """Read a task
+
+    One that is in the trash isn't found; the list shows those, with `deleted=true`.
+    """
     row = queries.get_task(owner, task_id(id))
     return not_modified(row[-1]) if row[-1] == if_none_match() else one(row)
 

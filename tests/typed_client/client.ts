@@ -75,7 +75,7 @@ async function main(): Promise<void> {
       open: (await openTasks()).map((task) => task.title),
       sync: [
         start.changes.length,
-        sync.changes.map(({ task, purged }) => [task === null ? null : task.title, purged]),
+        sync.changes.map((change) => (change.purged ? [null, true] : [change.task.title, false])),
         sync.has_more,
       ],
       stats: [stats.total, stats.completed, stats.by_priority.medium, stats.by_tag["shop"], stats.by_tag["none"]],

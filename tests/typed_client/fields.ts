@@ -59,14 +59,37 @@ interface ExportTask extends Task {
   occurrence: number | null;
 }
 
-interface Operation {
-  op: Op;
-  id?: string;
-  task?: Schemas["TaskUpdate"];
+interface CreateOperation {
+  op: "create";
+  task: Schemas["TaskCreate"];
+}
+
+interface UpdateOperation {
+  op: "update";
+  id: string;
+  task: Schemas["TaskUpdate"];
+  version?: number;
+}
+
+interface CompleteOperation {
+  op: "complete";
+  id: string;
   completed?: boolean;
+  version?: number;
+}
+
+interface DeleteOperation {
+  op: "delete";
+  id: string;
   permanent?: boolean;
   version?: number;
 }
+
+type Operation =
+  | Schemas["CreateOperation"]
+  | Schemas["UpdateOperation"]
+  | Schemas["CompleteOperation"]
+  | Schemas["DeleteOperation"];
 
 interface Stats {
   total: number;
@@ -98,10 +121,16 @@ export type Checks = [
   Expect<Equal<Schemas["Move"], { after?: string | null; before?: string | null }>>,
   Expect<Equal<Schemas["Deleted"], { deleted: number }>>,
   Expect<Equal<Schemas["Operation"], Operation>>,
+  Expect<Equal<Schemas["CreateOperation"], CreateOperation>>,
+  Expect<Equal<Schemas["UpdateOperation"], UpdateOperation>>,
+  Expect<Equal<Schemas["CompleteOperation"], CompleteOperation>>,
+  Expect<Equal<Schemas["DeleteOperation"], DeleteOperation>>,
   Expect<Equal<Schemas["Batch"], { operations: Schemas["Operation"][] }>>,
   Expect<Equal<Schemas["Result"], { op: Op; task: Schemas["Task"] }>>,
   Expect<Equal<Schemas["BatchResults"], { results: Schemas["Result"][] }>>,
-  Expect<Equal<Schemas["Change"], { id: string; version: number; purged: boolean; task: Schemas["Task"] | null }>>,
+  Expect<Equal<Schemas["Change"], Schemas["Changed"] | Schemas["Purged"]>>,
+  Expect<Equal<Schemas["Changed"], { id: string; version: number; purged: false; task: Schemas["Task"] }>>,
+  Expect<Equal<Schemas["Purged"], { id: string; version: number; purged: true; task: null }>>,
   Expect<Equal<Schemas["Changes"], { changes: Schemas["Change"][]; next: string; has_more: boolean }>>,
   Expect<Equal<Schemas["Stats"], Stats>>,
   Expect<Equal<Schemas["ByPriority"], { [priority in Priority]: number }>>,

@@ -28,6 +28,18 @@ export async function wrong(): Promise<void> {
   await api.DELETE("/api/tasks");
   // @ts-expect-error no such operation
   await api.POST("/api/tasks/batch", { body: { operations: [{ op: "move" }] } });
+  // @ts-expect-error a new task needs a title
+  await api.POST("/api/tasks/batch", { body: { operations: [{ op: "create", task: { tags: [] } }] } });
+  // @ts-expect-error which task has to be said
+  await api.POST("/api/tasks/batch", { body: { operations: [{ op: "update", task: { title: "x" } }] } });
+  // @ts-expect-error what to set has to be said
+  await api.POST("/api/tasks/batch", { body: { operations: [{ op: "update", id: "1" }] } });
+  // @ts-expect-error which task has to be said
+  await api.POST("/api/tasks/batch", { body: { operations: [{ op: "complete", completed: true }] } });
+  // @ts-expect-error which task has to be said
+  await api.POST("/api/tasks/batch", { body: { operations: [{ op: "delete" }] } });
+  // @ts-expect-error only what is deleted can be so for good
+  await api.POST("/api/tasks/batch", { body: { operations: [{ op: "complete", id: "1", permanent: true }] } });
   // @ts-expect-error a key is text
   await api.POST("/api/tasks", { params: { header: { "Idempotency-Key": 1 } }, body: { title: "x" } });
 
@@ -46,4 +58,6 @@ export async function wrong(): Promise<void> {
   const { data } = await api.GET("/api/tasks/changes");
   // @ts-expect-error a task that is gone for good is null
   data?.changes[0]?.task.title;
+  // @ts-expect-error and so it is here
+  for (const change of data?.changes ?? []) if (change.purged) change.task.title;
 }
