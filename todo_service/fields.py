@@ -163,13 +163,21 @@ class TimeZone(fields.Field[ZoneInfo]):
             raise ValidationError("Must be the name of a time zone, like Europe/Berlin.") from None
 
 
+def canonical_id(text: str) -> str:
+    """A task's id as it is kept, in lower case. Raises ValueError for what can't be one."""
+    if not UUID.fullmatch(text):
+        raise ValueError(text)
+    return text.lower()
+
+
 class TaskId(fields.UUID):
-    """A task's id, as text in lower case."""
+    """A task's id, as text."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        if not isinstance(value, str) or not UUID.fullmatch(value):
-            raise ValidationError("Not a valid UUID.")
-        return value.lower()
+        try:
+            return canonical_id(value)
+        except (ValueError, TypeError):
+            raise ValidationError("Not a valid UUID.") from None
 
 
 class StrictInteger(fields.Integer):
