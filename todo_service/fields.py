@@ -6,7 +6,7 @@ A value that was meant otherwise is better refused than stored. Which fields a r
 import re
 from datetime import UTC, date, datetime
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from flask import g
 from marshmallow import EXCLUDE, RAISE, ValidationError, fields
@@ -15,6 +15,7 @@ from marshmallow.validate import Length, OneOf
 from . import rrule
 from .models import MAX_TAG, MAX_TAGS, PRIORITIES
 from .search import fold
+from .zones import zone
 
 # RFC 3339, section 5.6; seconds may be left out, as browsers do. ASCII digits only.
 TIMESTAMP = re.compile(
@@ -158,8 +159,8 @@ class TimeZone(fields.Field[ZoneInfo]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> ZoneInfo:
         try:
-            return ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+            return zone(value)
+        except (ValueError, TypeError):
             raise ValidationError("Must be the name of a time zone, like Europe/Berlin.") from None
 
 
