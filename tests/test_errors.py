@@ -27,6 +27,12 @@ ID = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
         (b"{'title': 'x'}", 400),
         (b'{"title": "x",}', 400),
         (b'{"title": "x\n"}', 400),
+        # RFC 8259 6: numbers are digits, wherever they stand
+        (b'{"title": "x", "position": NaN}', 400),
+        (b'{"title": "x", "a": Infinity}', 400),
+        (b'{"title": "x", "a": {"b": [1, -Infinity]}}', 400),
+        (b'{"title": NaN}', 400),
+        (b"NaN", 400),
         # RFC 8259 8.1: UTF-8, without a byte order mark
         ('{"title": "x"}'.encode("utf-16"), 400),
         ('{"title": "x"}'.encode("utf-16-le"), 400),

@@ -369,7 +369,10 @@ BAD = {
     "due_after": ["", "20261231", "2026-12-31T10:00:60Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:00:00-02:00"],
     "overdue": ["", "yes", "TRUE?"],
     # OWASP ASVS 5.0 V1.3.6: no path to a file either
-    "tz": ["", "Berlin", "../UTC", "/etc/passwd", "UTC+1", "Europe", "x" * 300, "UTC\0", "٣"],
+    "tz": [
+        *("", "Berlin", "../UTC", "/etc/passwd", "UTC+1", "x" * 300, "x/" * 300, "UTC\0", "٣", ".", "/UTC", "utc"),
+        *("Europe", "America", "Etc", "__pycache__", "Europe/__pycache__", "__init__.py", "tzdata.zi", "\U000e0001"),
+    ],
     # OWASP ASVS 5.0 V1.2.4: column names can't be parameters of a query
     "sort": ["", "id", "version", "title,asc", "CREATED_AT", "title; DROP TABLE tasks", "(SELECT 1)"],
     "sort_by": ["", "id"],

@@ -233,6 +233,32 @@ def test_forged_place_is_refused_or_harmless(various: User, sort: str) -> None:
         assert response.status_code in (200, 422), (key, forged_id, response.text)
 
 
+@pytest.mark.parametrize("sort", ["created_at", "updated_at", "due_date"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(f"2026-01-01T00:00:00{offset}" for offset in ("+16:00", "+01:00", "-23:59:59.999999", "+00:00:01", "")),
+        *("2026-01-01", "1969-12-31T23:59:59+00:00", "0001-01-01T00:00:00+00:00", "0001-01-01T00:00:00+23:59"),
+        *("9999-12-31T23:59:59-00:01", "9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59+14:00"),
+    ],
+)
+def test_forged_time_is_refused(various: User, sort: str, key: str) -> None:
+    """A time in a cursor is one that the service could have written: in UTC, of the years that it keeps."""
+    cursor = cursor_of(various, f"limit=1&sort={sort}&order=asc")
+    mark, _, id = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    forged = base64.urlsafe_b64encode(orjson.dumps([mark, key, id])).decode().rstrip("=")
+    problem = assert_problem(various.get(f"/api/tasks?sort={sort}&order=asc&cursor={forged}"), 422, "invalid")
+    assert problem["errors"][0]["field"] == "cursor"
+
+
+def test_pages_at_both_ends_of_the_calendar(alice: User) -> None:
+    ends = ["1970-01-01T00:00:00Z", "1970-01-01", "9999-12-31", "9999-12-31T23:59:59.999999Z"]
+    for end in ends:
+        alice.create(due_date=end)
+    found = [task["due_date"] for page in pages(alice, "/api/tasks?sort=due_date&limit=1") for task in page]
+    assert sorted(found) == sorted(ends)
+
+
 def test_list_is_revalidated_by_its_etag(alice: User, bob: User) -> None:
     empty = alice.get("/api/tasks")
     assert empty.headers["ETag"] == '"0"'

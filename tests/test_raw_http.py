@@ -9,10 +9,12 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from flask import Flask
 
-from tests.conftest import SECRET, User, assert_problem
+from tests.conftest import SECRET, User, assert_problem, user_of
 from tests.live import Service
 from tests.raw import Answer, Connection, chunked, request
 
@@ -430,6 +432,19 @@ def test_client_that_has_said_all_is_answered(connection: Connection) -> None:
     connection.say_goodbye()
     assert [connection.answer().json for _ in range(2)] == [{"status": "ok"}] * 2
     assert connection.rest() == b""
+
+
+@pytest.mark.parametrize("name", ["日本", "🥛", "ä", "a?b#c", "%41", "a b", '"a"'])
+def test_any_user_gets_an_answer(connection: Connection, app: Flask, name: str) -> None:
+    """RFC 9110, 5.5: what a client named goes into no field as it is; what an answer names is there."""
+    user = user_of(app, name)
+    body = b'{"title": "x"}'
+    path = f"/api/{quote(user.id, safe='')}/tasks"
+    connection.send(creation(user, f"Content-Length: {len(body)}", body=body, path=path))
+    created = connection.answer()
+    assert created.status_code == 201
+    connection.send(request(f"GET {created.headers['Location']}", by(user)))
+    assert connection.answer().json == created.json
 
 
 # Whom to believe, and what to write down

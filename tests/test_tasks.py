@@ -6,11 +6,15 @@ Tables of values: a comment above a group of rows names the source of its rule.
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
+from string import ascii_letters, digits
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from flask import Flask
+from werkzeug.datastructures import Headers
 
-from tests.conftest import User, assert_problem, run_sql
+from tests.conftest import User, assert_problem, run_sql, user_of
 from todo_service.models import QUOTA
 
 ABSENT = "/api/tasks/0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
@@ -159,11 +163,17 @@ def test_bad_value_is_refused_by_name_and_changes_nothing(alice: User, field: st
     assert alice.get("/api/tasks").json == [task]
 
 
-@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1" * 5000, "1e999"])
-def test_number_that_is_none_is_refused(alice: User, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "status", "code"),
+    [
+        *((text, 400, "invalid-json") for text in ("NaN", "Infinity", "-Infinity")),
+        *((text, 422, "invalid") for text in ("1" * 5000, "1e999")),
+    ],
+)
+def test_number_that_is_none_is_refused(alice: User, text: str, status: int, code: str) -> None:
     """RFC 8259, section 6; CVE-2020-10735."""
     body = f'{{"title": "x", "position": {text}}}'
-    assert_problem(alice.post("/api/tasks", data=body, content_type="application/json"), 422)
+    assert_problem(alice.post("/api/tasks", data=body, content_type="application/json"), status, code)
 
 
 def test_missing_title_is_refused_by_name(alice: User) -> None:
@@ -285,6 +295,40 @@ def test_strict_handling_refuses_them(alice: User, way: str) -> None:
     assert response.headers["Preference-Applied"] == "handling=strict"
     assert alice.get("/api/tasks").json == [task]
     assert alice.get("/api/tasks").headers["ETag"] == '"1"'
+
+
+@pytest.mark.parametrize(
+    ("preferences", "strict"),
+    [
+        (["handling=strict;x=y"], True),
+        (["handling=strict ; x=y; z"], True),
+        (['handling="strict"; x="a,b"'], True),
+        (["Handling = strict"], True),
+        (["respond-async, handling=strict, wait=10"], True),
+        (["respond-async", "handling=strict"], True),
+        (['return="a, handling=lenient", handling=strict'], True),
+        (["handling=strict, handling=lenient"], True),
+        (["handling=lenient, handling=strict"], False),
+        (["handling=lenient;x=strict"], False),
+        (["handling"], False),
+        (["strict"], False),
+        (["x; handling=strict"], False),
+        (['x="a, handling=strict, b"'], False),
+        (['x="a\\", handling=strict, b"'], False),
+        (['"handling=strict"'], False),
+        (['x="handling=strict'], False),
+        (["xhandling=strict"], False),
+        ([""], False),
+        ([",;=,"], False),
+    ],
+)
+def test_preferences_are_read_as_they_are_written(alice: User, preferences: list[str], strict: bool) -> None:
+    """RFC 7240, section 2: parameters, quoted values; of a preference that is given twice, the first counts."""
+    headers = Headers([("Prefer", preference) for preference in preferences])
+    headers.add("Authorization", f"Bearer {alice.token}")
+    response = alice.client.post("/api/tasks", json={"title": "x", "typo": 1}, headers=headers)
+    assert response.status_code == (422 if strict else 201)
+    assert response.headers.get("Preference-Applied") == ("handling=strict" if strict else None)
 
 
 def test_strict_handling_covers_parameters(alice: User) -> None:
@@ -412,6 +456,66 @@ def test_malformed_id_is_not_found(alice: User, id: str, method: str, suffix: st
 def test_upper_case_id_is_the_same(alice: User) -> None:
     task = alice.create()
     assert alice.get(f"/api/tasks/{task['id'].upper()}").json == task
+
+
+@pytest.mark.parametrize("family", ["/api/tasks", "/api/{user}/tasks"])
+@pytest.mark.parametrize("fields", [{}, {"due_date": "2090-01-02", "recurrence": "daily"}], ids=["once", "repeating"])
+def test_upper_case_id_is_the_same_everywhere(alice: User, family: str, fields: dict[str, Any]) -> None:
+    task = alice.create(**fields)
+    id = task["id"].upper()
+    path = f"{family.format(user=alice.id)}/{id}"
+    steps: list[tuple[str, str, Any]] = [
+        ("GET", "", None),
+        ("PATCH", "", {"title": "y"}),
+        ("PUT", "", {"title": "z"}),
+        *(("PATCH", "", {"completed": completed}) for completed in (True, False)),
+        *(("PATCH", "/complete", body) for body in ({"completed": True}, {"completed": False}, {}, {})),
+        ("DELETE", "", None),
+        ("POST", "/restore", None),
+    ]
+    for method, suffix, body in steps:
+        response = alice.request(method, path + suffix, **({} if body is None else {"json": body}))
+        assert (response.status_code, response.json["id"]) == (200, task["id"]), (method, suffix, body)
+    operations = [
+        {"op": "update", "id": id, "task": {"title": "x"}},
+        *({"op": "complete", "id": id, "completed": completed} for completed in (True, False)),
+        {"op": "delete", "id": id},
+    ]
+    response = alice.post("/api/tasks/batch", json={"operations": operations})
+    assert [result["task"]["id"] for result in response.json["results"]] == [task["id"]] * len(operations)
+    assert alice.delete(f"{path}?permanent=true").json["id"] == task["id"]
+    assert alice.titles() == []
+
+
+# What a user's id may be called, as far as an address can: no slash.
+NAMES = [
+    *("日本", "🥛", "ä", "e\u0301", "a?b", "a#b", "%41", "%2541", "100%", "a b", " ", "a+b", "a&b=c", "a;b", "a,b"),
+    *('"a"', "'a'", "<a>", "a\\b", "a:b", "a@b", "[a]", "{a}", "a|b", "~a^`", "\xa0", "\u2028", "..a", "*"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_user_finds_what_an_answer_names(app: Flask, name: str) -> None:
+    """RFC 9110, 10.2.2; RFC 3986, 2.1: what a client named stands percent-encoded in an address, and in every field."""
+    user = user_of(app, name)
+    path = f"/api/{quote(user.id, safe='')}/tasks"
+    for _ in range(2):
+        response = user.post(path, json={"title": "x"}, headers={"Idempotency-Key": str(uuid.uuid4())})
+        assert response.status_code == 201
+        location = response.headers["Location"]
+        assert user.get(location).json == response.json
+    listed = user.get(f"{path}?limit=1&count=true&x={quote(name)}")
+    assert user.get(listed.headers["Link"].partition("<")[2].partition(">")[0]).status_code == 200
+    for answer in (response, listed, user.get(location), user.get(f"{path}/export"), user.get(f"{path}/{quote(name)}")):
+        assert [value for _, value in answer.headers if not value.isascii() or not value.isprintable()] == []
+    assert set(location) <= set(ascii_letters + digits + "-._~%/")
+
+
+def test_an_app_below_a_path_names_it(app: Flask, alice: User) -> None:
+    response = alice.post(
+        "/api/tasks", json={"title": "x"}, environ_overrides={"SCRIPT_NAME": "/ä b".encode().decode("latin-1")}
+    )
+    assert response.headers["Location"] == f"/%C3%A4%20b/api/tasks/{response.json['id']}"
 
 
 @pytest.mark.parametrize("path", ["/api/tasks/", "/api/{user}/tasks", "/api/{user}/tasks/"])

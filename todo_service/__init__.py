@@ -34,6 +34,7 @@ What stands where; a module imports only from the lines below its own, never fro
     deadlines    how long an answer may take        embedded   the bundled PostgreSQL
     models       the tables                         config     settings
     errors       every failure, and its one way out days       which days fit a rule
+    zones        time zones by their names
 """
 
 from .app import create_app

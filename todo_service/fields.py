@@ -6,7 +6,7 @@ A value that was meant otherwise is better refused than stored. Which fields a r
 import re
 from datetime import UTC, date, datetime
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from flask import g
 from marshmallow import EXCLUDE, RAISE, ValidationError, fields
@@ -15,6 +15,7 @@ from marshmallow.validate import Length, OneOf
 from . import rrule
 from .models import MAX_POSITION, MAX_TAG, MAX_TAGS, PRIORITIES
 from .search import fold
+from .zones import zone
 
 # RFC 3339, section 5.6; seconds may be left out, as browsers do. ASCII digits only.
 TIMESTAMP = re.compile(
@@ -157,18 +158,26 @@ class TimeZone(fields.Field[ZoneInfo]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> ZoneInfo:
         try:
-            return ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+            return zone(value)
+        except (ValueError, TypeError):
             raise ValidationError("Must be the name of a time zone, like Europe/Berlin.") from None
 
 
+def canonical_id(text: str) -> str:
+    """A task's id as it is kept, in lower case. Raises ValueError for what can't be one."""
+    if not UUID.fullmatch(text):
+        raise ValueError(text)
+    return text.lower()
+
+
 class TaskId(fields.UUID):
-    """A task's id, as text in lower case."""
+    """A task's id, as text."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        if not isinstance(value, str) or not UUID.fullmatch(value):
-            raise ValidationError("Not a valid UUID.")
-        return value.lower()
+        try:
+            return canonical_id(value)
+        except (ValueError, TypeError):
+            raise ValidationError("Not a valid UUID.") from None
 
 
 class StrictInteger(fields.Integer):

@@ -8,14 +8,15 @@ where a user must be told. What a VTODO has no property for (the order, `repeat_
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 
 from icalendar import Parameters, vDDDTypes, vDuration
 from icalendar.parser import Contentline
-from icalendar.timezone import tzp
+from icalendar.timezone.windows_to_olson import WINDOWS_TO_OLSON
 
-from . import rrule
+from . import rrule, zones
 from .errors import Invalid
 
 BEGIN = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//todo_service//tasks//EN\r\n"
@@ -150,17 +151,17 @@ def parsed(lines: list[Line]) -> Todo:
 
 
 def unfolded(text: str) -> Iterator[Line]:
-    """Lines with their number; what is folded (RFC 5545, section 3.1) is one line."""
-    begun, pieces = 0, [""]
+    """Lines with their number; what is folded (RFC 5545, section 3.1) is one line, even if there is none before it."""
+    begun, pieces = 1, [""]
     for number, line in enumerate(io.StringIO(text, newline="\n"), 1):
         line = line.rstrip("\r\n")
         if line[:1] in (" ", "\t"):
             pieces.append(line[1:])
             continue
-        if begun and (whole := "".join(pieces)):
+        if whole := "".join(pieces):
             yield begun, whole
         begun, pieces = number, [line]
-    if begun and (whole := "".join(pieces)):
+    if whole := "".join(pieces):
         yield begun, whole
 
 
@@ -234,7 +235,12 @@ def when(todo: Todo, name: str, zone: tzinfo) -> date:
 
 def named_zone(name: Any) -> tzinfo:
     """A time zone by its IANA or Windows name. Raises ValueError."""
-    zone = tzp.timezone(name) if isinstance(name, str) and len(name) < 100 else None
-    if zone is None:
+    if not isinstance(name, str) or len(name) >= 100:
         raise ValueError(name)
-    return zone
+    parts = name.strip("/").split("/")
+    # What begins with a slash has its maker's name in front (RFC 5545, section 3.2.19).
+    for start in range(len(parts) if name.startswith("/") else 1):
+        known = "/".join(parts[start:])
+        with suppress(ValueError):
+            return zones.zone(WINDOWS_TO_OLSON.get(known, known))
+    raise ValueError(name)

@@ -14,7 +14,7 @@ import orjson
 from .errors import Invalid
 from .etags import JSON_OPTIONS
 from .models import QUOTA
-from .parsing import MAX_DEPTH
+from .parsing import MAX_DEPTH, refuse
 
 VERSION = 1
 MEDIA_TYPE = "application/json"
@@ -36,10 +36,12 @@ def write(pages: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:
 
 
 def read(text: str) -> Iterator[tuple[str, Any]]:
-    """(place, task as in the file) for each. Raises Invalid, naming the line, for what is no such file."""
+    """(place, task as in the file) for each. Raises Invalid, naming the line, for what is no such file; InvalidRequest
+    for NaN and Infinity, which only Python takes for JSON.
+    """
     look_through(text)
     try:
-        value = json.loads(text, object_pairs_hook=unique)
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
     except json.JSONDecodeError as error:
         problem = f"Is not JSON: {error.msg} (column {error.colno})."
         raise Invalid([(f"line {error.lineno}", problem)]) from None

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import math
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import orjson
@@ -17,6 +17,8 @@ import orjson
 from .errors import Invalid
 
 Key = str | int | float | datetime | None
+# No task has an earlier time.
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Place(NamedTuple):
@@ -52,7 +54,7 @@ def _key(kind: type, value: Any) -> Key:
         return None
     if kind is datetime:
         key = datetime.fromisoformat(value)
-        known = key.tzinfo is not None
+        known = key.utcoffset() == timedelta(0) and key >= EPOCH
     elif isinstance(key, str):
         known = kind is str and "\0" not in key
     elif isinstance(key, float):

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 from io import BytesIO
 from typing import IO, Any
+from urllib.request import parse_http_list
 
 import flask
 import marshmallow as ma
 from flask import Response, g, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.http import unquote_header_value
 from werkzeug.utils import cached_property
 from werkzeug.wsgi import get_input_stream
 
@@ -84,9 +86,17 @@ def strict() -> bool:
     """Whether the client asked to be told of names that nobody knows."""
     if "HTTP_PREFER" not in request.environ:
         return False
-    preferences = ",".join(request.headers.getlist("Prefer")).lower().replace('"', "").replace(" ", "")
-    g.strict = "handling=strict" in preferences.split(",")
+    g.strict = preferences(",".join(request.headers.getlist("Prefer"))).get("handling") == "strict"
     return bool(g.strict)
+
+
+def preferences(header: str) -> dict[str, str]:
+    """The preferences in a Prefer header by name, of equal ones the first; without parameters (RFC 7240, section 2)."""
+    found: dict[str, str] = {}
+    for item in parse_http_list(header.lower()):
+        name, _, value = item.partition(";")[0].partition("=")
+        found.setdefault(name.strip(), unquote_header_value(value.strip()))
+    return found
 
 
 def confirm_strictness(response: Response) -> Response:
@@ -127,7 +137,12 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=unique)
+def refuse(constant: str) -> None:
+    """Python's own NaN, Infinity and -Infinity; numbers are digits (RFC 8259, section 6)."""
+    raise InvalidRequest(f"The body is not JSON: {constant} is no number.", code="invalid-json")
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=unique, parse_constant=refuse)
 
 
 def deeper_than(value: Any, levels: int) -> bool:

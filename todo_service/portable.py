@@ -21,7 +21,7 @@ from marshmallow import fields
 from marshmallow.validate import OneOf, Range
 
 from .errors import Invalid
-from .fields import MOMENT, UUID, YEARS, StrictInteger, TaskId, parse_due
+from .fields import MOMENT, YEARS, StrictInteger, TaskId, canonical_id, parse_due
 from .models import BLANK, MAX_OCCURRENCE, QUOTA, columns
 from .parsing import flat
 from .schemas import ID, Task, TaskCreate
@@ -154,7 +154,10 @@ def rows(
 
 def identity(owner: str, name: str) -> str:
     """The id of the task that a calendar calls `name`, which may be any text; a task exported from here has its id."""
-    return name if UUID.fullmatch(name) else made_id(owner, name)
+    try:
+        return canonical_id(name)
+    except ValueError:
+        return made_id(owner, name)
 
 
 def made_id(owner: str, name: str) -> str:

@@ -6,7 +6,7 @@ single fields are left to `fields.py`.
 """
 
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import marshmallow as ma
 from marshmallow import fields
@@ -184,7 +184,7 @@ class Completion(ma.Schema):
 class Move(ma.Schema):
     """One of both."""
 
-    variants = {"MoveAfter": Variant({"after"}, (), {}), "MoveBefore": Variant({"before"}, (), {})}
+    variants: ClassVar = {"MoveAfter": Variant({"after"}, (), {}), "MoveBefore": Variant({"before"}, (), {})}
     discriminator = None
 
     after = TaskId(

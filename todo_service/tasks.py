@@ -18,7 +18,7 @@ from .blueprint import Blueprint
 from .db import Row
 from .errors import NotFound
 from .etags import NONE, answer, if_match, if_none_match, not_modified
-from .fields import UUID
+from .fields import canonical_id
 from .idempotency import idempotent
 from .listing import wanted
 from .pagination import Place
@@ -61,7 +61,7 @@ async def create_task(owner: str, fields: dict[str, Any]) -> Response:
     Only the title is needed.
     """
     row = await plans.create_task(owner, fields)
-    return one(row, 201, {"Location": f"{request.path.rstrip('/')}/{row[0]}"})
+    return one(row, 201, {"Location": f"{path().rstrip('/')}/{row[0]}"})
 
 
 @blueprint.delete("/tasks")
@@ -161,17 +161,22 @@ def one(row: Row, status: int = 200, headers: Mapping[str, str] = NONE) -> Respo
 
 def task_id(text: str) -> str:
     """The id in an address. Raises NotFound for what can't be one."""
-    if not UUID.fullmatch(text):
-        raise NotFound("There is no task with this id.")
-    return text
+    try:
+        return canonical_id(text)
+    except ValueError:
+        raise NotFound("There is no task with this id.") from None
+
+
+def path() -> str:
+    """The path of this request, as it has to stand in a header: percent-encoded (RFC 3986, section 2.1)."""
+    return quote(request.root_path + request.path)
 
 
 def next_page(cursor: str) -> dict[str, str]:
     """The Link header (RFC 8288) to the page that starts at `cursor`, all else as in this request."""
-    path = quote(request.root_path + request.path)
     # Nothing of a cursor has to be encoded.
     query = f"{other_parameters(request.query_string)}cursor={cursor}"
-    return {"Link": f'<{request.scheme}://{request.host}{path}?{query}>; rel="next"'}
+    return {"Link": f'<{request.scheme}://{request.host}{path()}?{query}>; rel="next"'}
 
 
 @lru_cache(maxsize=1024)
