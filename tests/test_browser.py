@@ -1,16 +1,18 @@
 """What a browser makes of the service: CORS from a frontend's page, and the documentation with Swagger UI."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route
 
 from tests.browser import chromium, frontend
 from tests.conftest import ORIGIN, SECRET, token
 from tests.live import Service
+from todo_service.transfer import VTODO
 
 NOBODY = "/api/tasks/00000000-0000-7000-8000-000000000000"
 EXPOSED = ("etag", "link", "location", "x-request-id")
@@ -172,8 +174,14 @@ def docs(browser: Browser, pages: Frontend) -> Iterator[Page]:
             complaints.append(f"tried to load {route.request.url}")
             route.abort()
 
+    def complain(said: ConsoleMessage) -> None:
+        # The browser says so of each answer that is an error; some tests want one.
+        answered = said.text.startswith("Failed to load resource") and "/api/tasks" in said.location["url"]
+        if said.type in ("error", "warning") and not answered:
+            complaints.append(said.text)
+
     page.route("**/*", keep_inside)
-    page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("console", complain)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.add_init_script(
         "addEventListener('securitypolicyviolation', e => console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`))"
@@ -192,10 +200,14 @@ def authorize(page: Page, user: str) -> None:
     page.click(".modal-ux button.btn-done")
 
 
-def execute(page: Page, operation: str) -> tuple[str, str]:
-    """Press Execute as the form comes: the status and the body that Swagger UI shows."""
-    block = page.locator(f"#operations-tasks-{operation}")
+def opened(page: Page, operation: str) -> Locator:
+    block = page.locator(f"[id^=operations-][id$=-{operation}]")
     block.locator(".opblock-summary-control").click()
+    return block
+
+
+def execute(block: Locator) -> tuple[str, str]:
+    """Press Execute: the status and the body that Swagger UI shows."""
     block.locator("button.execute").click()
     answer = block.locator(".live-responses-table")
     return answer.locator(".response-col_status").last.inner_text(), answer.locator("pre").first.inner_text()
@@ -203,9 +215,55 @@ def execute(page: Page, operation: str) -> tuple[str, str]:
 
 def test_swagger_ui_works_offline(docs: Page) -> None:
     authorize(docs, "carol@page")
-    status, body = execute(docs, "createTask")
+    status, body = execute(opened(docs, "createTask"))
     assert status.startswith("201")
     assert "Buy milk" in body
-    status, body = execute(docs, "listTasks")
+    status, body = execute(opened(docs, "listTasks"))
     assert status.startswith("200")
     assert "Buy milk" in body
+
+
+def test_swagger_ui_proposes_a_batch_that_works(docs: Page) -> None:
+    authorize(docs, "dave@page")
+    status, body = execute(opened(docs, "runBatch"))
+    assert status.startswith("200"), body
+    assert json.loads(body)["results"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tasks.json", '{"version": 1, "tasks": [{"title": "Buy milk"}]}'),
+        ("tasks.csv", "title\r\nBuy milk\r\n"),
+        ("tasks.ics", VTODO),
+    ],
+)
+def test_swagger_ui_imports_a_file(docs: Page, pages: Frontend, name: str, content: str) -> None:
+    kind = {"json": "application/json", "csv": "text/csv", "ics": "text/calendar"}[name.rpartition(".")[2]]
+    authorize(docs, f"{name}@page")
+    block = opened(docs, "importTasks")
+    block.locator(".opblock-section-request-body select").first.select_option(kind)
+    picker = block.locator(".opblock-section-request-body input[type=file]")
+    picker.set_input_files({"name": name, "mimeType": kind, "buffer": content.encode()})
+    status, body = execute(block)
+    assert status.startswith("200"), body
+    assert json.loads(body) == {"created": 1, "skipped": 0}
+    tasks = pages.fetch("/api/tasks", headers=signed_in(f"{name}@page"))["body"]
+    assert [task["title"] for task in tasks] == ["Buy milk"]
+
+
+@pytest.mark.parametrize("width", [390, 320])
+def test_swagger_ui_fits_a_phone(docs: Page, width: int) -> None:
+    """Every operation open, with the answer that says what is wrong; a schema, and the form for the token."""
+    docs.set_viewport_size({"width": width, "height": 844})
+    ids = [block.get_attribute("id") or "" for block in docs.locator(".opblock").all()]
+    assert len(ids) > 10
+    for id in ids:
+        block = opened(docs, id.rpartition("-")[2])
+        if id.endswith(("listTasks", "createTask", "runBatch", "getStats")):
+            assert execute(block)[0].startswith("401")
+        assert docs.evaluate("document.documentElement.scrollWidth") <= width, id
+    docs.click(".models-control")
+    docs.click(".models .json-schema-2020-12-accordion >> nth=0")
+    docs.click("button.authorize")
+    assert docs.evaluate("document.documentElement.scrollWidth") <= width

@@ -194,7 +194,7 @@ def test_bodies_and_answers_have_examples_that_fit(document: dict[str, Any], ope
 def example_of(document: dict[str, Any], schema: dict[str, Any]) -> Any:
     """The example of a schema, or the one made of its properties' examples. Raises KeyError where one is missing."""
     schema = resolve(document, schema)
-    for kinds in ("anyOf", "oneOf"):
+    for kinds in ("anyOf", "oneOf", "allOf"):
         if "example" not in schema and kinds in schema:
             return example_of(document, schema[kinds][0])
     if "example" not in schema and schema["type"] == "array":

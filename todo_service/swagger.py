@@ -20,6 +20,15 @@ PAGE = """<!doctype html>
 <title>todo_service API</title>
 <link rel="icon" href="/api/docs/favicon-32x32.png">
 <link rel="stylesheet" href="/api/docs/swagger-ui.css">
+<style>
+  /* No answer has links, and their column is more than a phone has room for. */
+  .swagger-ui .response-col_links { display: none }
+  @media (max-width: 480px) {
+    body { margin: 0 }
+    .swagger-ui .wrapper { padding: 0 8px }
+    .swagger-ui :is(.responses-inner, .opblock-section .table-container) { padding: 8px }
+  }
+</style>
 <div id="swagger-ui"></div>
 <script src="/api/docs/swagger-ui-bundle.js"></script>
 <script src="/api/docs/start.js"></script>

@@ -43,10 +43,13 @@ TYPES = {
     "csv": f"{formats_csv.MEDIA_TYPE}; charset=utf-8",
     "ics": f"{CALENDAR}; charset=utf-8",
 }
-CSV = {"schema": {"type": "string", "example": formats_csv.EXAMPLE}}
-ICS = {"schema": {"type": "string", "example": VTODO}}
+# With a `contentMediaType`, Swagger UI lets people choose a file to send instead of a text to write.
+CSV = {"schema": {"type": "string", "contentMediaType": formats_csv.MEDIA_TYPE, "example": formats_csv.EXAMPLE}}
+ICS = {"schema": {"type": "string", "contentMediaType": CALENDAR, "example": VTODO}}
 FILES = {
-    formats_json.MEDIA_TYPE: {"schema": portable.ImportFile},
+    formats_json.MEDIA_TYPE: {
+        "schema": {"allOf": [portable.ImportFile], "contentMediaType": formats_json.MEDIA_TYPE},
+    },
     formats_csv.MEDIA_TYPE: CSV,
     CALENDAR: ICS,
 }
