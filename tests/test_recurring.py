@@ -1,8 +1,10 @@
 """Tasks that repeat: completing one makes its next occurrence, once; opening it again takes that back."""
 
+import json
 import threading
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -10,8 +12,10 @@ from tests.conftest import User, again, assert_problem, settings_for, user_of
 from tests.test_conditions import at_once
 from tests.test_idempotency import KILL
 from tests.test_sync import Client, changes, of_server
+from tests.test_transfer import export, imported
 from tests.wire import Wire
 from todo_service import create_app
+from todo_service.models import MAX_OCCURRENCE
 
 Task = dict[str, Any]
 
@@ -374,3 +378,179 @@ def test_change_and_successor_are_one_transaction(database_url: str) -> None:
         user.patch(f"{path_of(task)}/complete")
         assert len(wire.queries) == 4
         assert len(others(user, task)) == 1
+
+
+# --- Series that come out of files, and of earlier lives ---
+
+
+def line(title: str, series: str | None = None, occurrence: int | None = None, **fields: Any) -> Task:
+    """A task that repeats, as a file has it."""
+    known = {"title": title, "due_date": FAR, "recurrence": "daily", "series": series, "occurrence": occurrence}
+    return {"id": str(uuid4())} | known | fields
+
+
+def places(user: User) -> dict[str, tuple[str | None, int | None]]:
+    """By title: series and occurrence."""
+    return {task["title"]: (task["series"], task["occurrence"]) for task in json.loads(export(user))["tasks"]}
+
+
+def toggled(user: User, task: Task) -> Task:
+    response = user.patch(f"{path_of(task)}/complete")
+    assert response.status_code == 200, response.text
+    answer: Task = response.json
+    return answer
+
+
+def test_a_series_comes_back_out_of_a_file(alice: User, bob: User) -> None:
+    task = repeating(alice)
+    toggled(alice, task)
+    [successor] = others(alice, task)
+    file = export(alice)
+    exported = {line["id"]: (line["series"], line["occurrence"]) for line in json.loads(file)["tasks"]}
+    assert exported == {task["id"]: (task["id"], 0), successor["id"]: (task["id"], 1)}
+    assert b"series" not in export(alice, "csv")
+    assert imported(bob, file) == (2, 0)
+    assert places(bob) == places(alice)
+    assert of_server(bob).keys() == exported.keys()
+    for _ in range(2):
+        toggled(bob, task)
+        assert bob.titles() == ["Water"]
+        toggled(bob, task)
+        assert [other["due_date"] for other in others(bob, task)] == [NEXT]
+
+
+def test_a_task_purged_and_imported_again_takes_the_successor_of_its_first_life(alice: User) -> None:
+    """Whether the file says its series, as an export does, or not, as an older one."""
+    for name in ("series", "nothing"):
+        task = repeating(alice, name)
+        before = export(alice)
+        toggled(alice, task)
+        [successor] = [other for other in others(alice, task) if other["title"] == name]
+        after = export(alice)
+        alice.delete(f"{path_of(task)}?permanent=true")
+        imported(alice, after if name == "series" else before)
+        if name == "series":
+            toggled(alice, task)
+        else:
+            assert toggled(alice, task)["completed"] is True
+            assert [other["id"] for other in others(alice, task) if other["title"] == name] == [successor["id"]]
+            toggled(alice, task)
+        assert [other["id"] for other in others(alice, task) if other["title"] == name] == []
+        toggled(alice, task)
+        assert len([other for other in others(alice, task) if other["title"] == name]) == 1
+
+
+def test_a_place_that_is_taken_is_left_to_who_has_it(alice: User) -> None:
+    """In the database, in the same file, and in a later step of a long one: the task comes, without being one of it."""
+    task = repeating(alice)
+    toggled(alice, task)
+    series = task["id"]
+    rivals = [line("rival", series, 1), line("first", series, 2), line("second", series, 2), line("own")]
+    far = [{"title": "between"} for _ in range(2000)] + [line("third", series, 2)]
+    assert imported(alice, json.dumps(rivals + far)) == (2005, 0)
+    assert places(alice) | {"between": None} == {
+        "Water": (series, 1),
+        "rival": (None, None),
+        "first": (series, 2),
+        "second": (None, None),
+        "third": (None, None),
+        "own": (None, None),
+        "between": None,
+    }
+    for rival in (rivals[0], rivals[2], rivals[3], far[-1]):
+        toggled(alice, rival)
+    assert len([title for title in alice.titles("?status=pending&due_after=2090-01-02") if title != "Water"]) == 4
+    answer = batch(alice, *({"op": "complete", "id": rival["id"]} for rival in rivals))
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_successor_in_whatever_state_is_taken(alice: User) -> None:
+    """From a file, in the trash, completed: nothing is made beside it, and nothing fails; one by one and as a batch."""
+    now = datetime.now(UTC).isoformat()
+    states: list[Task] = [{}, {"deleted_at": now}, {"completed": True}, {"updated_at": now}]
+    for number, state in enumerate(states):
+        first = line(f"{number}")
+        following = line(f"{number}", first["id"], 1, created_at="2020-01-01T00:00:00Z", **state)
+        imported(alice, json.dumps([first, following]))
+        before = len(of_server(alice))
+        toggled(alice, first)
+        assert len(of_server(alice)) == before
+    alice.delete("/api/tasks?status=all")
+    tasks = [line(f"{number}") for number in range(20)]
+    imported(alice, json.dumps(tasks + [line("next", task["id"], 1) for task in tasks]))
+    before = len(of_server(alice))
+    answer = batch(alice, *({"op": "complete", "id": task["id"]} for task in tasks))
+    assert answer.status_code == 200, answer.text
+    assert len(of_server(alice)) == before
+
+
+def test_a_task_whose_own_place_another_has_begins_a_series_of_its_own(alice: User) -> None:
+    task = repeating(alice)
+    stranger = line("stranger", task["id"], 0)
+    imported(alice, json.dumps([stranger]))
+    for _ in range(2):
+        toggled(alice, task)
+        assert [other["title"] for other in others(alice, task, stranger)] == ["Water"]
+        toggled(alice, task)
+        assert others(alice, task, stranger) == []
+    toggled(alice, stranger)
+    toggled(alice, task)
+    assert sorted(other["title"] for other in others(alice, task, stranger)) == ["Water", "stranger"]
+
+
+def test_a_series_that_can_not_be_counted_on_begins_anew(alice: User) -> None:
+    last = line("last", str(uuid4()), MAX_OCCURRENCE)
+    almost = line("almost", str(uuid4()), MAX_OCCURRENCE - 1)
+    imported(alice, json.dumps([last, almost]))
+    for task in (last, almost):
+        assert batch(alice, *[{"op": "complete", "id": task["id"]}] * 3).status_code == 200
+    assert sorted(other["title"] for other in others(alice, last, almost)) == ["almost", "last"]
+    for task in others(alice, last, almost):
+        toggled(alice, task)
+    assert sorted(other["title"] for other in others(alice, last, almost)) == ["almost"] * 2 + ["last"] * 2
+
+
+def test_a_reopened_task_goes_its_own_way(alice: User) -> None:
+    """What becomes of its successor meanwhile is no matter: moved to the trash and back, purged, in another account."""
+    task = repeating(alice)
+    for touch in [*TOUCHES.values(), lambda user, path: user.delete(f"{path}?permanent=true")]:
+        toggled(alice, task)
+        known = {task["id"]}
+        for other in others(alice, task):
+            touch(alice, path_of(other))
+            known.add(other["id"])
+        toggled(alice, task)
+        toggled(alice, task)
+        toggled(alice, task)
+    file = export(alice)
+    alice.delete(f"{path_of(task)}?permanent=true")
+    imported(alice, file)
+    for _ in range(4):
+        toggled(alice, task)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"series": "x", "occurrence": 1}, "series"),
+        ({"series": 1, "occurrence": 1}, "series"),
+        *(({"series": str(uuid4()), "occurrence": n}, "occurrence") for n in (-1, 1.5, "1", True, MAX_OCCURRENCE + 1)),
+    ],
+)
+def test_places_that_are_none_are_refused_by_name(alice: User, fields: Task, field: str) -> None:
+    response = alice.post("/api/tasks/import", json=[{"title": "x"} | fields])
+    problem = assert_problem(response, 422, "invalid")
+    assert problem["errors"][0]["field"] == "tasks.0"
+    assert problem["errors"][0]["message"].startswith(f"{field}:")
+    assert alice.titles() == []
+
+
+def test_in_a_table_a_series_is_any_text(alice: User) -> None:
+    assert imported(alice, "title,series,occurrence\nx,Foundation,second\n", "text/csv") == (1, 0)
+    assert places(alice) == {"x": (None, None)}
+
+
+def test_half_a_place_is_none(alice: User) -> None:
+    halves: list[Task] = [{"series": str(uuid4())}, {"series": None, "occurrence": 1}, {"occurrence": 0}]
+    imported(alice, json.dumps([line(f"{number}") | half for number, half in enumerate(halves)]))
+    assert places(alice) == {f"{number}": (None, None) for number in range(3)}

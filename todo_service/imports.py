@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from sqlalchemy import (
     ColumnElement,
+    case,
     exists,
     func,
     insert,
@@ -28,11 +29,8 @@ from .queries import OWNER
 from .statements import Query
 
 STEP = 2000
-NAMES = tuple(
-    str(column.name)
-    for column in tasks.c
-    if column.name not in ("user_id", "due_key", "version", "series", "occurrence")
-)
+NAMES = tuple(str(column.name) for column in tasks.c if column.name not in ("user_id", "due_key", "version"))
+PLACE = ("series", "occurrence")
 
 
 def _begin() -> Query:
@@ -48,7 +46,14 @@ def _add() -> Query:
     rows = given(NAMES, "n")
     there = exists(select(literal(1)).select_from(tasks).where(tasks.c.user_id == OWNER, tasks.c.id == rows.c.id))
     number = func.row_number().over(order_by=rows.c.n).label("number")
-    fresh = select(number, *(rows.c[name] for name in NAMES)).where(~there).cte("fresh")
+    # A task whose place in its series is taken comes without one, as if it had never been completed. Of two in the
+    # step, the first has it.
+    same_place = (tasks.c.series == rows.c.series) & (tasks.c.occurrence == rows.c.occurrence)
+    taken = exists(select(literal(1)).select_from(tasks).where(tasks.c.user_id == OWNER, same_place))
+    rank = func.row_number().over(partition_by=[rows.c.series, rows.c.occurrence], order_by=rows.c.n)
+    free = (rank == 1) & ~taken
+    kept = {name: case((free, rows.c[name])) if name in PLACE else rows.c[name] for name in NAMES}
+    fresh = select(number, *(column.label(name) for name, column in kept.items())).where(~there).cte("fresh")
     count = select(func.count()).select_from(fresh).scalar_subquery()
     last = select(func.max(fresh.c.position)).scalar_subquery()
     counted: dict[str, ColumnElement[Any]] = {

@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from .errors import Invalid, NotFound, PreconditionFailed, full
-from .models import BLANK, columns
+from .models import BLANK, MAX_OCCURRENCE, columns
 from .recurrence import successor
 
 State = dict[str, Any]
@@ -92,8 +92,8 @@ class Plan:
         turned = {"completed": completed, "completed_at": self.now if completed else None, "updated_at": self.now}
         if row["recurrence"] is None:
             return self._put(row | turned)
-        row = row | turned | {"series": row["series"] or row["id"], "occurrence": row["occurrence"] or 0}
-        following = self._next_of(row)
+        row = row | turned | self._place_of(row)
+        following = self._at(row["series"], row["occurrence"] + 1)
         if completed and following is None:
             self._repeat(row)
         elif not completed and following and following["created_at"] == following["updated_at"]:
@@ -116,9 +116,19 @@ class Plan:
             | {"due_on": None if timed else due, "due_at": due if timed else None, "completed": False}
         )
 
-    def _next_of(self, row: State) -> State | None:
-        place = row["series"], row["occurrence"] + 1
-        found = (other for other in self.rows.values() if (other["series"], other["occurrence"]) == place)
+    def _place_of(self, row: State) -> State:
+        """The row's place in its series. It begins one of its own where it has none, or can't be counted on from.
+
+        That has the row's id, unless a task of an earlier life of this id, or from a file, is the first of it already.
+        """
+        if row["series"] is not None and row["occurrence"] < MAX_OCCURRENCE:
+            return {"series": row["series"], "occurrence": row["occurrence"]}
+        free = row["series"] is None and self._at(row["id"], 0) is None
+        return {"series": row["id"] if free else self._new_id(), "occurrence": 0}
+
+    def _at(self, series: str, occurrence: int) -> State | None:
+        """The task at this place, be it live or in the trash."""
+        found = (row for row in self.rows.values() if (row["series"], row["occurrence"]) == (series, occurrence))
         return next(found, None)
 
     def _blank(self) -> State:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     case,
+    cast,
     delete,
     func,
     literal,
@@ -45,11 +46,13 @@ def _read() -> Query:
     """The owner's row made and locked; then revision, last position, now, live tasks, *STORED, version."""
     named, following = tasks.alias("named"), tasks.alias("following")
     asked_for = (named.c.user_id == OWNER) & (named.c.id == any_(IDS))
-    # The next occurrences of those that repeat.
-    next_one = (following.c.user_id == named.c.user_id) & (following.c.series == named.c.series)
-    next_one &= following.c.occurrence == named.c.occurrence + 1
-    successors = select(following.c.id).join_from(named, following, next_one).where(asked_for)
-    wanted = select(named.c.id).where(asked_for).union(successors).subquery("wanted")
+    # What has the place in its series that each of those has or will get when it is completed, and the place behind it:
+    # its next occurrence.
+    series, number = func.coalesce(named.c.series, named.c.id), func.coalesce(named.c.occurrence, 0)
+    same = (following.c.user_id == named.c.user_id) & (following.c.series == series)
+    near = same & following.c.occurrence.in_([number, cast(number, BigInteger) + 1])
+    holders = select(following.c.id).join_from(named, following, near).where(asked_for)
+    wanted = select(named.c.id).where(asked_for).union(holders).subquery("wanted")
     rows = wanted.join(tasks, (tasks.c.user_id == OWNER) & (tasks.c.id == wanted.c.id))
     columns = [tasks.c[name] for name in (*STORED, "version")]
     found = select(*columns).select_from(rows).subquery("found")

@@ -18,13 +18,13 @@ from typing import Any
 import marshmallow as ma
 import orjson
 from marshmallow import fields
-from marshmallow.validate import OneOf
+from marshmallow.validate import OneOf, Range
 
 from .errors import Invalid
-from .fields import MOMENT, UUID, YEARS, TaskId, parse_due
-from .models import BLANK, QUOTA, columns
+from .fields import MOMENT, UUID, YEARS, StrictInteger, TaskId, parse_due
+from .models import BLANK, MAX_OCCURRENCE, QUOTA, columns
 from .parsing import flat
-from .schemas import Task, TaskCreate
+from .schemas import ID, Task, TaskCreate
 
 FORMATS = ("json", "csv", "ics")
 MAX_ENTRIES = QUOTA
@@ -32,6 +32,12 @@ MAX_ERRORS = 100
 NAMESPACE = uuid.UUID("6f0a3c52-1c7e-5b7e-9a53-2f5d1c0e8b41")
 # Known, so no reason for a strict answer, and not applied.
 NEVER_APPLIED = ("user_id", "version")
+SERIES = {
+    "description": "Which tasks are occurrences of the same one; null before the first completion.",
+    "example": ID,
+}
+OCCURRENCE = {"description": "Its number in the series, from 0.", "example": 0}
+PLACE = ("series", "occurrence")
 TIMES = ("created_at", "updated_at", "completed_at", "deleted_at")
 
 
@@ -63,6 +69,9 @@ class ImportTask(TaskCreate):
     updated_at = moment("The same as `created_at`, if left out.")
     completed_at = moment("Completes the task, unless `completed` says otherwise.")
     deleted_at = moment("In the trash since then.")
+    # A link, and nothing that the task says: it is left out where another task has this place.
+    series = TaskId(allow_none=True, metadata=SERIES)
+    occurrence = StrictInteger(allow_none=True, validate=Range(0, MAX_OCCURRENCE), metadata=OCCURRENCE)
 
 
 class ImportFile(ma.Schema):
@@ -72,9 +81,16 @@ class ImportFile(ma.Schema):
     tasks = fields.List(fields.Nested(ImportTask), required=True)
 
 
+class ExportTask(Task):
+    """A task with all there is to it."""
+
+    series = fields.UUID(required=True, allow_none=True, metadata=SERIES)
+    occurrence = fields.Integer(required=True, allow_none=True, metadata=OCCURRENCE)
+
+
 class ExportFile(ma.Schema):
     version = fields.Integer(required=True, metadata={"description": "Of the form; 1.", "example": 1})
-    tasks = fields.List(fields.Nested(Task), required=True)
+    tasks = fields.List(fields.Nested(ExportTask), required=True)
 
 
 class Imported(ma.Schema):
@@ -95,10 +111,14 @@ class ExportQuery(ma.Schema):
     )
 
 
-SHAPE = ImportTask()
+# Of the formats only JSON has series; in others, a column of that name is the file's own.
+WHOLE = ImportTask()
+PLAIN = ImportTask(exclude=PLACE)
 
 
-def rows(owner: str, entries: Iterable[tuple[str, Any]], now: datetime, strict: bool = False) -> list[dict[str, Any]]:
+def rows(
+    owner: str, entries: Iterable[tuple[str, Any]], now: datetime, strict: bool = False, shape: ma.Schema = PLAIN
+) -> list[dict[str, Any]]:
     """The entries as columns of `tasks`, each id once, `position` None where the file has none.
 
     Raises Invalid with the places of up to MAX_ERRORS entries that can't be tasks, and for more than MAX_ENTRIES.
@@ -110,7 +130,7 @@ def rows(owner: str, entries: Iterable[tuple[str, Any]], now: datetime, strict: 
         if number == MAX_ENTRIES:
             raise Invalid([(place, f"A file may have at most {MAX_ENTRIES} tasks.")])
         try:
-            task = load(entry, strict)
+            task = load(entry, strict, shape)
         except ma.ValidationError as error:
             errors += [(place, message) for message in sentences(error)]
             if len(errors) >= MAX_ERRORS:
@@ -136,11 +156,11 @@ def made_id(owner: str, name: str) -> str:
     return str(uuid.uuid5(NAMESPACE, f"{len(owner)} {owner} {name}"))
 
 
-def load(entry: Any, strict: bool) -> dict[str, Any]:
+def load(entry: Any, strict: bool, shape: ma.Schema) -> dict[str, Any]:
     """An entry's fields, checked. Raises ValidationError."""
     if isinstance(entry, dict):
         entry = {name: value for name, value in entry.items() if name not in NEVER_APPLIED}
-    task: dict[str, Any] = SHAPE.load(entry, unknown=ma.RAISE if strict else ma.EXCLUDE)
+    task: dict[str, Any] = shape.load(entry, unknown=ma.RAISE if strict else ma.EXCLUDE)
     if task.get("recurrence") is not None and task.get("due_date") is None:
         raise ma.ValidationError({"recurrence": ["Needs a due_date."]})
     return task
@@ -152,8 +172,11 @@ def stored(task: dict[str, Any], now: datetime) -> dict[str, Any]:
     created = times.get("created_at") or times.get("updated_at") or now
     updated = times.get("updated_at") or created
     completed = task.get("completed", "completed_at" in times)
-    values = columns(BLANK | {name: value for name, value in task.items() if name not in TIMES})
+    values = columns(BLANK | {name: value for name, value in task.items() if name not in (*TIMES, *PLACE)})
+    place = [task.get(name) for name in PLACE]
     return values | {
+        # Half of a place is none.
+        **dict(zip(PLACE, place if None not in place else (None, None), strict=True)),
         "completed": completed,
         "completed_at": times.get("completed_at", updated) if completed else None,
         "created_at": created,

@@ -23,6 +23,7 @@ from .errors import UnsupportedMedia
 from .etags import answer
 from .idempotency import P, View, idempotent
 from .imports import add_tasks
+from .models import tasks
 from .parameters import TimeZoneQuery
 from .parsing import strict
 from .queries import LIVE, MINE, TASK
@@ -52,8 +53,9 @@ FILES = {
 
 AFTER = bindparam("after", type_=Uuid(as_uuid=False))
 BEHIND = or_(AFTER.is_(None), TASK[0] > AFTER)
-PAGE_OF_ALL = Query(select(*TASK).where(MINE, BEHIND).order_by(TASK[0]).limit(PAGE))
-PAGE_OF_LIVE = Query(select(*TASK).where(MINE, LIVE, BEHIND).order_by(TASK[0]).limit(PAGE))
+WHOLE = (*TASK, tasks.c.series, tasks.c.occurrence)
+PAGE_OF_ALL = Query(select(*WHOLE).where(MINE, BEHIND).order_by(TASK[0]).limit(PAGE))
+PAGE_OF_LIVE = Query(select(*WHOLE).where(MINE, LIVE, BEHIND).order_by(TASK[0]).limit(PAGE))
 
 blueprint = Blueprint("transfer", description="All of a user's tasks as a file: out, and in again.")
 
@@ -81,11 +83,11 @@ def export_tasks(owner: str, query: dict[str, Any]) -> Response:
     of them can be imported again.
     """
     form, now = query["format"], datetime.now(UTC)
-    tasks = pages(database(), owner, PAGE_OF_ALL if form == "json" else PAGE_OF_LIVE)
+    found = pages(database(), owner, PAGE_OF_ALL if form == "json" else PAGE_OF_LIVE)
     # The first page before the answer begins: after that, an error could only cut it short.
-    tasks = chain([next(tasks, [])], tasks)
+    found = chain([next(found, [])], found)
     name = f'attachment; filename="tasks-{now.date()}.{form}"'
-    return Response(written(form, tasks, now), content_type=TYPES[form], headers={"Content-Disposition": name})
+    return Response(written(form, found, now), content_type=TYPES[form], headers={"Content-Disposition": name})
 
 
 @blueprint.post("/tasks/import")
@@ -102,7 +104,8 @@ async def import_tasks(owner: str, query: dict[str, Any]) -> Response:
     where an error says what is wrong in which line. A task that is there already, by its id, is left as it is, so a
     file can be imported twice. `tz` is the time zone of times that have none (iCalendar).
     """
-    rows = portable.rows(owner, entries(owner, query["tz"]), datetime.now(UTC), strict())
+    shape = portable.WHOLE if request.mimetype == formats_json.MEDIA_TYPE else portable.PLAIN
+    rows = portable.rows(owner, entries(owner, query["tz"]), datetime.now(UTC), strict(), shape)
     created = add_tasks(owner, rows)
     return answer({"created": created, "skipped": len(rows) - created})
 
@@ -111,7 +114,7 @@ def pages(db: Database, owner: str, query: Query) -> Iterator[list[dict[str, Any
     """The owner's tasks by id. Read while the answer is sent, when for Flask the request is over already."""
     after = None
     while rows := db.read(owner, query, after=after):
-        yield [task_out(row) for row in rows]
+        yield [task_out(row) | {"series": row[-2], "occurrence": row[-1]} for row in rows]
         after = rows[-1][0]
         if len(rows) < PAGE:
             return

@@ -50,6 +50,13 @@ interface ImportTask extends TaskCreate {
   updated_at?: string | null;
   completed_at?: string | null;
   deleted_at?: string | null;
+  series?: string | null;
+  occurrence?: number | null;
+}
+
+interface ExportTask extends Task {
+  series: string | null;
+  occurrence: number | null;
 }
 
 interface Operation {
@@ -97,7 +104,8 @@ export type Checks = [
   Expect<Equal<Schemas["Changes"], { changes: Schemas["Change"][]; next: string; has_more: boolean }>>,
   Expect<Equal<Schemas["Stats"], Stats>>,
   Expect<Equal<Schemas["ByPriority"], { [priority in Priority]: number }>>,
-  Expect<Equal<Schemas["ExportFile"], { version: number; tasks: Schemas["Task"][] }>>,
+  Expect<Equal<Schemas["ExportFile"], { version: number; tasks: Schemas["ExportTask"][] }>>,
+  Expect<Equal<Schemas["ExportTask"], ExportTask>>,
   Expect<Equal<Schemas["ImportFile"], { version?: number; tasks: Schemas["ImportTask"][] }>>,
   Expect<Equal<Schemas["ImportTask"], ImportTask>>,
   Expect<Equal<Schemas["Imported"], { created: number; skipped: number }>>,
