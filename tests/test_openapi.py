@@ -320,6 +320,7 @@ def test_every_answer_has_exactly_the_documented_fields(
             "title": "x",
             "operations": [{"op": "update", "id": task["id"], "task": {"title": "x"}}],
             "tasks": [{"title": "x"}],
+            "after": None,
         }
         query = "?status=completed" if name == "delete /api/tasks" else ""
         url = path.replace("{id}", task["id"]) + query

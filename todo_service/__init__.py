@@ -16,7 +16,7 @@ What stands where; a module imports only from the lines below its own, never fro
     portable     what files have -> tasks           imports    many tasks at once, all or none
     formats_json, formats_csv, formats_ics          what the files look like
     plans        changes that must look first       planning   what operations make of tasks
-    creation     new tasks
+    creation     new tasks                          ordering    the manual order, and room in it
     auth         bearer token -> owner              jwks       the key server's keys
     mutations    changes in one statement           queries    everything that reads tasks
     schemas      the shapes of requests, answers    parameters what addresses may ask for

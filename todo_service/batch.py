@@ -16,7 +16,7 @@ from .idempotency import idempotent
 from .models import MAX_BATCH
 from .parameters import TimeZoneQuery
 from .planning import Plan, State
-from .plans import as_row, planned
+from .plans import as_row, placed, planned
 from .schemas import ID, Task, TaskUpdate, task_out
 
 blueprint = Blueprint("batch", description="Many operations in one request.")
@@ -90,7 +90,9 @@ async def run_batch(owner: str, query: dict[str, Any], body: dict[str, Any]) -> 
     operations = body["operations"]
     states: list[State] = []
     try:
-        with planned(owner, [operation["id"] for operation in operations if "id" in operation], query["tz"]) as plan:
+        ids = [operation["id"] for operation in operations if "id" in operation]
+        positions = placed(*(operation.get("task", {}) for operation in operations))
+        with planned(owner, ids, query["tz"], positions) as plan:
             for operation in operations:
                 states.append(perform(plan, operation))  # noqa: PERF401 - in the end its length says which one failed
     except (Forbidden, NotFound, PreconditionFailed, Invalid) as problem:

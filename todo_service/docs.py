@@ -75,6 +75,7 @@ FAILURES = {
 BODIES = {
     "TaskCreate": {"title": "Buy milk", "priority": "high", "due_date": "2026-12-31", "tags": ["shopping"]},
     "TaskUpdate": {"title": "Buy oat milk", "due_date": "2026-12-31T18:00:00+01:00"},
+    "Move": {"after": ID},
     "Batch": {"operations": [{"op": "create", "task": {"title": "Buy milk"}}, {"op": "delete", "id": ID}]},
     "ImportTask": {"id": ID, "title": "Buy milk", "completed": True, "completed_at": "2026-11-20T08:00:00Z"},
 }
@@ -88,7 +89,12 @@ RULES = {
             "if": {"properties": {"op": {"const": "update"}}},
             "then": {"required": ["task"]},
         },
-    }
+    },
+    "Move": {
+        "if": {"required": ["after"]},
+        "then": {"properties": {"before": False}},
+        "else": {"required": ["before"]},
+    },
 }
 
 

@@ -13,7 +13,7 @@ from marshmallow import EXCLUDE, RAISE, ValidationError, fields
 from marshmallow.validate import Length, OneOf
 
 from . import rrule
-from .models import MAX_TAG, MAX_TAGS, PRIORITIES
+from .models import MAX_POSITION, MAX_TAG, MAX_TAGS, PRIORITIES
 from .search import fold
 
 # RFC 3339, section 5.6; seconds may be left out, as browsers do. ASCII digits only.
@@ -27,7 +27,6 @@ YEARS = range(1970, 10_000)
 DAY, MOMENT = (
     {"type": "string", "format": form, "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-"} for form in ("date", "date-time")
 )
-MAX_POSITION = 1e12
 MAX_INTEGER = (1 << 63) - 1
 
 
@@ -57,7 +56,7 @@ class StrictBoolean(fields.Boolean):
 
 
 class Number(fields.Float):
-    """A JSON number, no string and no boolean, that leaves room to count on from."""
+    """A JSON number, no string and no boolean, up to so large that there are many others between two whole ones."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_POSITION:

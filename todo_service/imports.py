@@ -5,7 +5,6 @@ The owner's row is locked first, as by every change. Then the tasks go out in st
 deadline, and the last one's commit makes all of them visible together.
 """
 
-import math
 from typing import Any
 
 import orjson
@@ -21,6 +20,7 @@ from sqlalchemy import (
     update,
 )
 
+from . import ordering
 from .db import database
 from .errors import full
 from .models import QUOTA, owners, tasks
@@ -79,7 +79,8 @@ def add_tasks(owner: str, rows: list[dict[str, Any]]) -> int:
     db, created = database(), 0
     with db.transaction():
         [(last, live)] = db.read(owner, BEGIN)
-        placed = [row | {"n": n, "position": place(row, last, n)} for n, row in enumerate(rows, 1)]
+        places = ordering.at_the_end(owner, {row["id"]: row["position"] for row in rows}, last)
+        placed = [row | {"n": n, "position": places[row["id"]]} for n, row in enumerate(rows, 1)]
         for start in range(0, len(placed), STEP):
             step = orjson.dumps(placed[start : start + STEP]).decode()
             [(added, added_live)] = db.write(owner, ADD, rows=step)
@@ -87,8 +88,3 @@ def add_tasks(owner: str, rows: list[dict[str, Any]]) -> int:
             if added_live and live > QUOTA:
                 raise full()
     return created
-
-
-def place(row: dict[str, Any], last: float, n: int) -> float:
-    """The row's position, or one at the end, in the order of the file."""
-    return math.floor(last) + n if row["position"] is None else float(row["position"])

@@ -39,6 +39,7 @@ PRIORITIES = ("low", "medium", "high")
 REPEAT_FROM = ("due", "completion")
 QUOTA = 100_000
 MAX_BATCH = 100
+MAX_POSITION = 1e12
 # The highest number that an occurrence can have; the column is an integer.
 MAX_OCCURRENCE = (1 << 31) - 1
 # How long the answer to a request with an Idempotency-Key is kept.

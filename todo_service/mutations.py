@@ -42,7 +42,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .db import Database, Row, database
 from .errors import PreconditionFailed
-from .models import QUOTA, columns, owners, tasks, tombstones
+from .models import MAX_POSITION, QUOTA, columns, owners, tasks, tombstones
 from .queries import LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, find_task
 from .statements import Query
 
@@ -66,6 +66,13 @@ LOCKED = select(literal(1)).where(owners.c.user_id == OWNER).with_for_update(of=
 LOCK = (upsert(owners).values(user_id=OWNER).on_conflict_do_nothing(), LOCKED)
 
 
+def taken(position: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a live task of the owner's has this position."""
+    other = tasks.alias("other")
+    there = select(literal(1)).select_from(other).where(other.c.user_id == OWNER, other.c.deleted_at.is_(None))
+    return exists(there.where(other.c.position == position).correlate(tasks))
+
+
 def given(names: Iterable[str], *numbers: str) -> TableValuedAlias:
     """Rows that come as JSON, bound as `rows`: first `numbers`, then the columns `names` of tasks."""
     shape = [*(Column(name, BigInteger) for name in numbers), *(Column(name, tasks.c[name].type) for name in names)]
@@ -73,18 +80,19 @@ def given(names: Iterable[str], *numbers: str) -> TableValuedAlias:
     return rows.render_derived(name="given", with_types=True)
 
 
-def _bump(*conditions: ColumnElement[bool], owner: Sequence[ColumnElement[bool]] = (), position: bool = False) -> CTE:
-    """Count a change of the owner's, whose row meets `owner`, provided that a task of theirs meets `conditions`."""
+def _bump(
+    *conditions: ColumnElement[bool],
+    owner: Sequence[ColumnElement[bool]] = (),
+    place: ColumnElement[Any] | None = None,
+) -> CTE:
+    """Count a change of the owner's, whose row meets `owner`, provided that a task of theirs meets `conditions`.
+
+    `place`: the position that a task gets by it.
+    """
     some_task = exists(select(literal(1)).select_from(tasks).where(MINE, *conditions))
     statement = update(owners).where(owners.c.user_id == OWNER, some_task, *owner)
-    statement = statement.values(revision=owners.c.revision + 1, **({"last_position": _last()} if position else {}))
-    return statement.returning(*owners.c).cte("bump")
-
-
-def _last() -> ColumnElement[float]:
-    """The owner's last position when `position` is taken by a task, or the next one when it is null."""
-    wanted = func.coalesce(_value("position"), func.floor(owners.c.last_position) + 1)
-    return func.greatest(owners.c.last_position, wanted)
+    last = {} if place is None else {"last_position": func.greatest(owners.c.last_position, place)}
+    return statement.values(revision=owners.c.revision + 1, **last).returning(*owners.c).cte("bump")
 
 
 def _value(column: str) -> ColumnElement[Any]:
@@ -92,11 +100,11 @@ def _value(column: str) -> ColumnElement[Any]:
 
 
 async def _change(owner: str, query: Query, **values: Any) -> list[Row]:
-    rows: list[Row] = await database().in_turn(owner, (query, values), _changes)
+    rows: list[Row] = await database().in_turn(owner, (query, values), make_changes)
     return rows
 
 
-def _changes(db: Database, owner: str, changes: Sequence[Change]) -> list[list[Row]]:
+def make_changes(db: Database, owner: str, changes: Sequence[Change]) -> list[list[Row]]:
     """Make a change, or some that have met, in one transaction."""
     if len(changes) == 1:
         [(query, values)] = changes
@@ -105,28 +113,44 @@ def _changes(db: Database, owner: str, changes: Sequence[Change]) -> list[list[R
         return [db.write(owner, query, **values) for query, values in changes]
 
 
-def _update(values: dict[str, Any], *conditions: ColumnElement[bool], room: bool = False) -> Query:
-    """Change this task, provided that it meets `conditions`: its row as it is then, or no row."""
-    bump = _bump(THIS, *conditions, owner=[ROOM] if room else [], position="position" in values)
+def _update(
+    values: dict[str, Any],
+    *conditions: ColumnElement[bool],
+    owner: Sequence[ColumnElement[bool]] = (),
+    place: ColumnElement[Any] | None = None,
+    free: ColumnElement[bool] | None = None,
+) -> Query:
+    """Change this task, provided that it meets `conditions`: its row as it is then, or no row.
+
+    Where it gets a `place` in the manual order, that has to be `free`, when the owner's row is locked.
+    """
+    bump = _bump(THIS, *conditions, *([] if free is None else [free]), owner=owner, place=place)
     if "position" in values:
         values = values | {"position": func.coalesce(_value("position"), bump.c.last_position)}
-    return Query(
+    changed = (
         update(tasks)
         .where(MINE, tasks.c.user_id == bump.c.user_id, THIS, *conditions)
         .values(**values, updated_at=NOW, version=bump.c.revision)
         .returning(*TASK)
     )
+    return Query(changed) if free is None else Query(LOCKED, changed)
 
 
 @cache
 def _set_query(names: frozenset[str], conditional: bool) -> Query:
     values: dict[str, Any] = {name: _value(name) for name in sorted(names)}
+    order: dict[str, Any] = {}
+    if "position" in names:
+        given = _value("position")
+        place = func.coalesce(given, func.floor(owners.c.last_position) + 1)
+        free = or_(tasks.c.position == given, not_(taken(given)))
+        order = {"place": place, "free": free, "owner": [place <= MAX_POSITION]}
     if "completed" not in names:
-        return _update(values, LIVE, *_unchanged(conditional))
+        return _update(values, LIVE, *_unchanged(conditional), **order)
     values["completed_at"] = case((_value("completed"), func.coalesce(tasks.c.completed_at, NOW)))
     # What a task repeats like when it is completed is what this very change makes of it.
     once = and_(ONCE, _value("recurrence").is_(None)) if "recurrence" in names else ONCE
-    return _update(values, LIVE, or_(once, tasks.c.completed == _value("completed")), *_unchanged(conditional))
+    return _update(values, LIVE, or_(once, tasks.c.completed == _value("completed")), *_unchanged(conditional), **order)
 
 
 @cache
@@ -148,7 +172,8 @@ def _trash_query(conditional: bool) -> Query:
 
 @cache
 def _restore_query(conditional: bool) -> Query:
-    return _update({"deleted_at": null()}, TRASHED, *_unchanged(conditional), room=True)
+    place, free = select(tasks.c.position).where(MINE, THIS).scalar_subquery(), not_(taken(tasks.c.position))
+    return _update({"deleted_at": null()}, TRASHED, *_unchanged(conditional), owner=[ROOM], place=place, free=free)
 
 
 @cache
@@ -206,7 +231,8 @@ async def update_task(owner: str, id: str, fields: dict[str, Any], versions: Ver
     values = columns(fields)
     query = _set_query(frozenset(values), versions is not None)
     rows = await _change(owner, query, id=id, versions=versions, **values)
-    return None if not rows and "completed" in fields else _only(owner, id, versions, rows)
+    planned = not fields.keys().isdisjoint(("completed", "position"))
+    return None if not rows and planned else _only(owner, id, versions, rows)
 
 
 async def complete_task(owner: str, id: str, completed: bool | None, versions: Versions) -> Row | None:
@@ -229,7 +255,7 @@ async def delete_task(owner: str, id: str, versions: Versions) -> Row:
 
 
 async def restore_task(owner: str, id: str, versions: Versions) -> Row | None:
-    """Bring back from the trash; None if it isn't there, or if there is no room."""
+    """Bring back from the trash; None if it isn't there, if there is no room, or if its position is taken."""
     rows = await _change(owner, _restore_query(versions is not None), id=id, versions=versions)
     return rows[0] if rows else None
 

@@ -5,25 +5,29 @@ completed and makes its next occurrence; opening it again removes that one, if n
 reads the rows before and saves them after.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from .errors import Invalid, NotFound, PreconditionFailed, full
-from .models import BLANK, MAX_OCCURRENCE, columns
+from .models import BLANK, MAX_OCCURRENCE, MAX_POSITION, columns
 from .recurrence import successor
 
 State = dict[str, Any]
 Versions = list[int] | None
+# Where a task stands in the manual order: its position, its id, and a number to tell those apart that go to one place.
+Key = tuple[float, str, int]
+LAST_ID = "g"
 
 
 class Missing(Exception):
-    """No row of the owner's has this id; why, only the database can say."""
+    """No row of the owner's has this id, of `field` in the request; why, only the database can say."""
 
-    def __init__(self, id: str) -> None:
+    def __init__(self, id: str, field: str | None = None) -> None:
         super().__init__(id)
-        self.id = id
+        self.id, self.field = id, field
 
 
 class Plan:
@@ -44,6 +48,8 @@ class Plan:
     ) -> None:
         self.rows, self.revision, self.last_position = rows, revision, last_position
         self.now, self.zone, self._room, self._new_id = now, zone, room, new_id
+        # Where those belong that got another position: behind all that have it, in the order of getting there.
+        self.placed: dict[str, Key] = {}
         self.saved: dict[str, None] = {}
         self.removed: dict[str, None] = {}
 
@@ -76,6 +82,20 @@ class Plan:
         self._take_room()
         return self._put(row | {"deleted_at": None, "updated_at": self.now})
 
+    def move(self, id: str, behind: bool, anchor: str | None, versions: Versions) -> State:
+        """Right behind or before `anchor`; None: to the end, to the start."""
+        row = self._live(id, versions)
+        if anchor == id:
+            return row
+        position, key = (None if behind else -math.inf), None
+        if anchor is not None:
+            position = self._beside(anchor, "after" if behind else "before")["position"]
+            key = (position, anchor, 1 if behind else -1)
+        row = self._put(row | {"position": position, "updated_at": self.now})
+        if key:
+            self.placed[id] = key
+        return row
+
     def delete(self, id: str, versions: Versions) -> State:
         """For good, from the trash or from outside it."""
         row = self._any(id, versions)
@@ -85,6 +105,37 @@ class Plan:
         self.saved.pop(id, None)
         self.removed[id] = None
         return row | {"deleted_at": row["deleted_at"] or self.now, "version": self.revision}
+
+    def crowded(self) -> list[str]:
+        """Tasks that got a position which another one has, or none that can be: those of one place, in their order."""
+        here: dict[float, list[str]] = {}
+        for id, row in self.rows.items():
+            if row["deleted_at"] is None:
+                position = row["position"]
+                outside = abs(position) > MAX_POSITION
+                here.setdefault(math.copysign(math.inf, position) if outside else position, []).append(id)
+        for position, ids in here.items():
+            new = sorted((id for id in ids if id in self.placed), key=self.placed.__getitem__)
+            if new and math.isinf(position):
+                return new
+            if new and len(ids) > 1:
+                return new if len(new) < len(ids) else new[1:]
+        return []
+
+    def order(self) -> dict[str, Key]:
+        """Where its live tasks stand."""
+        live = (row for row in self.rows.values() if row["deleted_at"] is None)
+        return {row["id"]: self.placed.get(row["id"], (row["position"], row["id"], 0)) for row in live}
+
+    def rearrange(self, positions: Mapping[str, float]) -> dict[str, float]:
+        """Give its tasks these positions; what is left of them is for other tasks."""
+        for id in positions.keys() & self.rows.keys():
+            if id not in self.saved:
+                self._put(self.rows[id] | {"position": positions[id]})
+            # What has been answered of it, as it is in the end.
+            self.rows[id]["position"] = positions[id]
+            self.placed.pop(id, None)
+        return {id: position for id, position in positions.items() if id not in self.rows}
 
     def _turn(self, row: State) -> State:
         """Complete or open again; where the task repeats, its next occurrence comes or goes."""
@@ -148,6 +199,15 @@ class Plan:
             raise NotFound("This task is in the trash. POST to its /restore brings it back.")
         return row
 
+    def _beside(self, id: str, field: str) -> State:
+        """The task that `field` of the request names."""
+        if id not in self.rows:
+            raise Missing(id, field)
+        try:
+            return self._live(id, None)
+        except NotFound as problem:
+            raise problem.within(field) from None
+
     def _any(self, id: str, versions: Versions) -> State:
         if id not in self.rows:
             raise Missing(id)
@@ -161,6 +221,10 @@ class Plan:
         if row["position"] is None:
             row = row | {"position": float(int(self.last_position // 1) + 1)}
         self.last_position = max(self.last_position, row["position"])
+        before = self.rows.get(row["id"])
+        there = before is not None and before["deleted_at"] is None and before["position"] == row["position"]
+        if not there:
+            self.placed[row["id"]] = (row["position"], LAST_ID, self.revision)
         self.revision += 1
         self.rows[row["id"]] = row = row | {"version": self.revision}
         self.saved[row["id"]] = None

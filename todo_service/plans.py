@@ -25,15 +25,17 @@ from sqlalchemy import (
     literal,
     select,
     true,
+    union,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from . import mutations
+from . import creation, mutations, ordering
 from .db import Row, database
 from .models import MAX_BATCH, QUOTA, owners, tasks
 from .mutations import LIVE_COUNT, LOCK, Versions, bury, given
+from .ordering import settle
 from .planning import Missing, Plan, State
 from .queries import OWNER, TASK, absence
 from .statements import Query
@@ -42,9 +44,12 @@ STORED = tuple(str(column.name) for column in tasks.c if column.name not in ("us
 IDS = bindparam("ids", type_=ARRAY(Uuid(as_uuid=False)))
 
 
-def _read() -> Query:
-    """The owner's row made and locked; then revision, last position, now, live tasks, *STORED, version."""
-    named, following = tasks.alias("named"), tasks.alias("following")
+def _read(order: bool) -> Query:
+    """The owner's row made and locked; then revision, last position, now, live tasks, *STORED, version.
+
+    `order`: with the tasks that have one of `positions`, or that of a task asked for.
+    """
+    named, following, there = tasks.alias("named"), tasks.alias("following"), tasks.alias("there")
     asked_for = (named.c.user_id == OWNER) & (named.c.id == any_(IDS))
     # What has the place in its series that each of those has or will get when it is completed, and the place behind it:
     # its next occurrence.
@@ -52,7 +57,13 @@ def _read() -> Query:
     same = (following.c.user_id == named.c.user_id) & (following.c.series == series)
     near = same & following.c.occurrence.in_([number, cast(number, BigInteger) + 1])
     holders = select(following.c.id).join_from(named, following, near).where(asked_for)
-    wanted = select(named.c.id).where(asked_for).union(holders).subquery("wanted")
+    found_by = [select(named.c.id).where(asked_for), holders]
+    if order:
+        theirs = (there.c.user_id == OWNER) & there.c.deleted_at.is_(None)
+        same_place = there.c.position.in_(select(named.c.position).where(asked_for))
+        given_ones = there.c.position == any_(bindparam("positions", type_=ARRAY(tasks.c.position.type)))
+        found_by.append(select(there.c.id).where(theirs, given_ones | same_place))
+    wanted = union(*found_by).subquery("wanted")
     rows = wanted.join(tasks, (tasks.c.user_id == OWNER) & (tasks.c.id == wanted.c.id))
     columns = [tasks.c[name] for name in (*STORED, "version")]
     found = select(*columns).select_from(rows).subquery("found")
@@ -77,51 +88,82 @@ def _save() -> Query:
     return Query(select(literal(1)).select_from(gone_ids).add_cte(buried), write, count)
 
 
-READ, SAVE = _read(), _save()
+READ, READ_IN_ORDER, SAVE = _read(order=False), _read(order=True), _save()
 
 
 @contextmanager
-def planned(owner: str, ids: list[str], zone: ZoneInfo) -> Iterator[Plan]:
+def planned(owner: str, ids: list[str], zone: ZoneInfo, positions: list[float] | None = None) -> Iterator[Plan]:
     """A plan with the owner's tasks `ids` and their successors; saved at the end, all of it, unless there is an error.
 
+    `positions`: those that tasks are to get by it; None: none, or such as nobody can have yet.
     Raises what stands for a task that the plan missed: NotFound, or Forbidden for another user's.
     """
     db = database()
     try:
         with db.transaction():
-            rows = db.read(owner, READ, ids=ids)
+            query = READ if positions is None else READ_IN_ORDER
+            rows = db.read(owner, query, ids=ids, positions=positions)
             revision, last_position, now, live = map(in_utc, rows[0][:4])
             states = [dict(zip((*STORED, "version"), map(in_utc, row[4:]), strict=True)) for row in rows if row[4]]
             known = {state["id"]: state for state in states}
             plan = Plan(known, revision, last_position, now, zone, QUOTA - live, lambda: str(uuid_utils.uuid7()))
             yield plan
             if plan.revision != revision:
+                settle(owner, plan)
                 save(owner, plan)
     except Missing as missing:
-        raise absence(owner, missing.id) from None
+        problem = absence(owner, missing.id)
+        raise (problem.within(missing.field) if missing.field else problem) from None
+
+
+async def create_task(owner: str, fields: dict[str, Any]) -> Row:
+    """Make a task. Raises QuotaExceeded."""
+    try:
+        return await creation.create_task(owner, fields)
+    except creation.NoPlace:
+        return _one(owner, [], ZoneInfo("UTC"), lambda plan: plan.create(fields), placed(fields))
 
 
 async def update_task(owner: str, id: str, fields: dict[str, Any], versions: Versions, zone: ZoneInfo) -> Row:
     """Set `fields` and leave the others alone. Raises NotFound, Forbidden, PreconditionFailed, Invalid."""
     row = await mutations.update_task(owner, id, fields, versions)
-    return row or _one(owner, id, zone, lambda plan: plan.update(id, fields, versions))
+    return row or _one(owner, [id], zone, lambda plan: plan.update(id, fields, versions), placed(fields))
 
 
 async def complete_task(owner: str, id: str, completed: bool | None, versions: Versions, zone: ZoneInfo) -> Row:
     """Set `completed`, or turn it around when None; of a task that repeats, the next occurrence comes or goes."""
     row = await mutations.complete_task(owner, id, completed, versions)
-    return row or _one(owner, id, zone, lambda plan: plan.complete(id, completed, versions))
+    return row or _one(owner, [id], zone, lambda plan: plan.complete(id, completed, versions))
 
 
 async def restore_task(owner: str, id: str, versions: Versions) -> Row:
     """Bring back from the trash; a task that isn't there stays as it is. Raises QuotaExceeded."""
     row = await mutations.restore_task(owner, id, versions)
-    return row or _one(owner, id, ZoneInfo("UTC"), lambda plan: plan.restore(id, versions))
+    return row or _one(owner, [id], ZoneInfo("UTC"), lambda plan: plan.restore(id, versions), [])
 
 
-def _one(owner: str, id: str, zone: ZoneInfo, do: Callable[[Plan], State]) -> Row:
-    with planned(owner, [id], zone) as plan:
-        return as_row(owner, do(plan))
+async def move_task(owner: str, id: str, behind: bool, anchor: str | None, versions: Versions) -> Row:
+    """Put right behind or before `anchor`; None: at the end, at the start.
+
+    Raises NotFound, Forbidden, PreconditionFailed.
+    """
+    row = await ordering.move_task(owner, id, behind, anchor, versions)
+    ids = [id] if anchor is None else [id, anchor]
+    return row or _one(owner, ids, ZoneInfo("UTC"), lambda plan: plan.move(id, behind, anchor, versions), [])
+
+
+def placed(*tasks: dict[str, Any]) -> list[float] | None:
+    """The positions that the fields of tasks ask for; None if there are none."""
+    return [fields["position"] for fields in tasks if fields.get("position") is not None] or None
+
+
+def _one(
+    owner: str, ids: list[str], zone: ZoneInfo, do: Callable[[Plan], State], positions: list[float] | None = None
+) -> Row:
+    with planned(owner, ids, zone, positions) as plan:
+        state = do(plan)
+    # As it is in the end, when the order is settled.
+    return as_row(owner, state)
 
 
 def save(owner: str, plan: Plan) -> None:

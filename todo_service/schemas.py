@@ -14,7 +14,6 @@ from marshmallow.validate import Length, OneOf, Range
 from .db import Row
 from .fields import (
     DAY,
-    MAX_POSITION,
     MOMENT,
     Due,
     Number,
@@ -22,10 +21,11 @@ from .fields import (
     Recurrence,
     StrictBoolean,
     Tags,
+    TaskId,
     Text,
     Time,
 )
-from .models import MAX_DESCRIPTION, MAX_TITLE, PRIORITIES, REPEAT_FROM
+from .models import MAX_DESCRIPTION, MAX_POSITION, MAX_TITLE, PRIORITIES, REPEAT_FROM
 
 DUE_TYPE = {"anyOf": [DAY, MOMENT, {"type": "null"}]}
 ID = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
@@ -160,6 +160,22 @@ class Completion(ma.Schema):
     completed = StrictBoolean(
         metadata={"description": "True or false to set; leave it out to toggle.", "example": True}
     )
+
+
+class Move(ma.Schema):
+    """One of both."""
+
+    after = TaskId(
+        allow_none=True, metadata={"description": "The task to come right behind; null: the end.", "example": ID}
+    )
+    before = TaskId(
+        allow_none=True, metadata={"description": "The task to come right before; null: the start.", "example": ID}
+    )
+
+    @ma.validates_schema
+    def one_of_both(self, data: dict[str, Any], **_: Any) -> None:
+        if len(data) != 1:
+            raise ma.ValidationError("Must have either `after` or `before`.")
 
 
 class Deleted(ma.Schema):

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from flask import Response, request
 
-from . import creation, mutations, pagination, plans, queries
+from . import mutations, pagination, plans, queries
 from .auth import bearer
 from .blueprint import Blueprint
 from .db import Row
@@ -23,7 +23,7 @@ from .idempotency import idempotent
 from .listing import wanted
 from .pagination import Place
 from .parameters import DeleteQuery, ListQuery, SweepQuery, TimeZoneQuery
-from .schemas import Completion, Deleted, Task, TaskCreate, TaskUpdate, task_out
+from .schemas import Completion, Deleted, Move, Task, TaskCreate, TaskUpdate, task_out
 
 blueprint = Blueprint("tasks", description="A user's tasks. Every request sees and changes only those of its token.")
 
@@ -60,7 +60,7 @@ async def create_task(owner: str, fields: dict[str, Any]) -> Response:
 
     Only the title is needed.
     """
-    row = await creation.create_task(owner, fields)
+    row = await plans.create_task(owner, fields)
     return one(row, 201, {"Location": f"{request.path.rstrip('/')}/{row[0]}"})
 
 
@@ -121,6 +121,21 @@ async def restore_task(owner: str, id: str) -> Response:
     A task that is not in the trash stays as it is.
     """
     return one(await plans.restore_task(owner, task_id(id), if_match()))
+
+
+@blueprint.post("/tasks/<task:id>/move")
+@bearer
+@idempotent
+@blueprint.arguments(Move())
+@blueprint.response(200, Task, headers=blueprint.headers("ETag"))
+async def move_task(owner: str, fields: dict[str, Any], id: str) -> Response:
+    """Move a task in the manual order
+
+    Right behind the task that `after` names, or before the one that `before` names; null stands for the end, or the
+    start. The task gets a `position` between its neighbours. Where there is no room left, they get others too.
+    """
+    [(side, anchor)] = fields.items()
+    return one(await plans.move_task(owner, task_id(id), side == "after", anchor, if_match()))
 
 
 @blueprint.patch("/tasks/<task:id>/complete")

@@ -95,6 +95,7 @@ export type Checks = [
   Expect<Equal<Schemas["TaskUpdate"], TaskUpdate>>,
   Expect<Equal<Schemas["TaskCreate"], TaskCreate>>,
   Expect<Equal<Schemas["Completion"], { completed?: boolean }>>,
+  Expect<Equal<Schemas["Move"], { after?: string | null; before?: string | null }>>,
   Expect<Equal<Schemas["Deleted"], { deleted: number }>>,
   Expect<Equal<Schemas["Operation"], Operation>>,
   Expect<Equal<Schemas["Batch"], { operations: Schemas["Operation"][] }>>,
