@@ -257,7 +257,8 @@ def without_owner_filter(sql: str) -> str:
     """The first wall pulled down: no condition on the owner is left, only what row-level security adds."""
     scope, _, statement = sql.rpartition("SET LOCAL app.user_id")
     owner, _, statement = statement.partition(";")
-    for column in ("tasks.user_id", "named.user_id", "owners.user_id", "tombstones.user_id", "answers.user_id"):
+    tables = ("tasks", "named", "other", "further", "there", "owners", "tombstones", "answers")
+    for column in (f"{table}.user_id" for table in tables):
         statement = statement.replace(f"{column} ={owner.partition('=')[2]}", "true")
     return f"{scope}SET LOCAL app.user_id{owner};{statement}" if scope else sql
 
@@ -284,9 +285,13 @@ def test_the_second_wall_holds_alone(wire: Wire, alice: User) -> None:
         ("DELETE", "", None),
         ("DELETE", "?permanent=true", None),
         ("POST", "/restore", None),
+        ("POST", "/move", {"before": None}),
     ):
         response = mallory.request(method, f"/api/tasks/{theirs['id']}{suffix}", json=body)
         assert response.status_code in (403, 404), response.text
+    assert mallory.post(f"/api/tasks/{own['id']}/move", json={"after": theirs["id"]}).status_code in (403, 404)
+    # Not next to Alice's, which has this position.
+    assert mallory.patch(f"/api/tasks/{own['id']}", json={"position": 1}).json["position"] == 1
     for operation in OPERATIONS:
         response = mallory.post("/api/tasks/batch", json={"operations": [operation | {"id": theirs["id"]}]})
         assert response.status_code in (403, 404), response.text

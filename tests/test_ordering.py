@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -10,12 +11,13 @@ import pytest
 
 from tests.conftest import User, again, assert_problem, run_sql, settings_for, user_of
 from tests.test_conditions import at_once
+from tests.test_lists import pages
 from tests.test_recurring import toggled
 from tests.test_sync import Client, changes, of_server
 from tests.test_transfer import export, imported
 from tests.wire import Wire
 from todo_service import create_app
-from todo_service.models import MAX_POSITION
+from todo_service.models import MAX_BATCH, MAX_POSITION
 
 Task = dict[str, Any]
 
@@ -264,22 +266,40 @@ def test_what_was_in_the_trash_meanwhile_is_not_at_anothers_place(alice: User) -
 # --- No end of room ---
 
 
-def test_ten_thousand_moves_between_the_same_two(alice: User, database_url: str) -> None:
-    """Each new one right behind the first: the room between is halved again and again."""
+def test_two_thousand_moves_between_the_same_two(alice: User, database_url: str) -> None:
+    """Each right behind the first: the room between is halved again and again."""
     tasks = [alice.create(f"{number}") for number in range(40)]
     first, rest = tasks[0], tasks[1:]
     expected = [task["title"] for task in rest]
-    for number in range(10_000):
+    for number in range(2000):
         task = rest[number % len(rest)]
         moved(alice, task, after=first)
         expected.remove(task["title"])
         expected.insert(0, task["title"])
-        if number % 500 == 0:
+        if number % 100 == 0:
             assert order(alice) == ["0", *expected]
     assert order(alice) == ["0", *expected]
     [(revision,)] = run_sql(database_url, "SELECT revision FROM owners WHERE user_id = %(id)s", {"id": alice.id})
     # Some of the tasks around it, once in twenty moves or more: a few changes for each.
-    assert revision < 40 + 10_000 * 3
+    assert revision < 40 + 2000 * 3
+
+
+def test_ten_thousand_tasks_between_the_same_two(alice: User) -> None:
+    """Each of a hundred batches puts a hundred right behind the first task."""
+    first, last = alice.create("first"), alice.create("last")
+    expected: list[str] = []
+    for number in range(100):
+        new = [{"title": f"{number}.{n}", "position": first["position"]} for n in range(MAX_BATCH)]
+        operations = [{"op": "create", "task": task} for task in new]
+        assert alice.post("/api/tasks/batch", json={"operations": operations}).status_code == 200
+        expected = [str(task["title"]) for task in new] + expected
+        # It may have been moved for the others' sake.
+        first = alice.get(path_of(first)).json
+    tasks = [task for page in pages(alice, "/api/tasks?sort=position&limit=1000") for task in page]
+    assert [task["title"] for task in tasks] == ["first", *expected, "last"]
+    positions = [task["position"] for task in tasks]
+    assert all(low < high for low, high in pairwise(positions))
+    assert positions[-1] == last["position"] == 2
 
 
 def test_halvings_by_the_client_never_tie(alice: User) -> None:

@@ -570,8 +570,6 @@ def test_a_reopened_task_goes_its_own_way(alice: User) -> None:
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"series": str(uuid4())}, "series"),
-        ({"occurrence": 1}, "series"),
         ({"series": "x", "occurrence": 1}, "series"),
         ({"series": 1, "occurrence": 1}, "series"),
         *(({"series": str(uuid4()), "occurrence": n}, "occurrence") for n in (-1, 1.5, "1", True, MAX_OCCURRENCE + 1)),
@@ -588,3 +586,9 @@ def test_places_that_are_none_are_refused_by_name(alice: User, fields: Task, fie
 def test_in_a_table_a_series_is_any_text(alice: User) -> None:
     assert imported(alice, "title,series,occurrence\nx,Foundation,second\n", "text/csv") == (1, 0)
     assert places(alice) == {"x": (None, None)}
+
+
+def test_half_a_place_is_none(alice: User) -> None:
+    halves: list[Task] = [{"series": str(uuid4())}, {"series": None, "occurrence": 1}, {"occurrence": 0}]
+    imported(alice, json.dumps([line(f"{number}") | half for number, half in enumerate(halves)]))
+    assert places(alice) == {f"{number}": (None, None) for number in range(3)}

@@ -37,6 +37,7 @@ SERIES = {
     "example": ID,
 }
 OCCURRENCE = {"description": "Its number in the series, from 0.", "example": 0}
+PLACE = ("series", "occurrence")
 TIMES = ("created_at", "updated_at", "completed_at", "deleted_at")
 
 
@@ -71,13 +72,6 @@ class ImportTask(TaskCreate):
     # A link, and nothing that the task says: it is left out where another task has this place.
     series = TaskId(allow_none=True, metadata=SERIES)
     occurrence = StrictInteger(allow_none=True, validate=Range(0, MAX_OCCURRENCE), metadata=OCCURRENCE)
-
-    @ma.validates_schema
-    def go_together(self, data: dict[str, Any], **_: Any) -> None:
-        if data.get("recurrence") is not None and data.get("due_date") is None:
-            raise ma.ValidationError({"recurrence": ["Needs a due_date."]})
-        if (data.get("series") is None) != (data.get("occurrence") is None):
-            raise ma.ValidationError({"series": ["Needs an occurrence, and an occurrence a series."]})
 
 
 class ImportFile(ma.Schema):
@@ -119,7 +113,7 @@ class ExportQuery(ma.Schema):
 
 # Of the formats only JSON has series; in others, a column of that name is the file's own.
 WHOLE = ImportTask()
-PLAIN = ImportTask(exclude=("series", "occurrence"))
+PLAIN = ImportTask(exclude=PLACE)
 
 
 def rows(
@@ -170,6 +164,8 @@ def load(entry: Any, strict: bool, shape: ma.Schema) -> dict[str, Any]:
     if isinstance(entry, dict):
         entry = {name: value for name, value in entry.items() if name not in NEVER_APPLIED}
     task: dict[str, Any] = shape.load(entry, unknown=ma.RAISE if strict else ma.EXCLUDE)
+    if task.get("recurrence") is not None and task.get("due_date") is None:
+        raise ma.ValidationError({"recurrence": ["Needs a due_date."]})
     return task
 
 
@@ -179,12 +175,11 @@ def stored(task: dict[str, Any], now: datetime) -> dict[str, Any]:
     created = times.get("created_at") or times.get("updated_at") or now
     updated = times.get("updated_at") or created
     completed = task.get("completed", "completed_at" in times)
-    values = columns(
-        BLANK
-        | {"series": None, "occurrence": None}
-        | {name: value for name, value in task.items() if name not in TIMES}
-    )
+    values = columns(BLANK | {name: value for name, value in task.items() if name not in (*TIMES, *PLACE)})
+    place = [task.get(name) for name in PLACE]
     return values | {
+        # Half of a place is none.
+        **dict(zip(PLACE, place if None not in place else (None, None), strict=True)),
         "completed": completed,
         "completed_at": times.get("completed_at", updated) if completed else None,
         "created_at": created,
