@@ -2,11 +2,17 @@
 
 import csv
 import io
+import itertools
 import json
+import os
 import re
+import tempfile
+import threading
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,7 +21,8 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import ORIGIN, User, assert_problem, run_sql, settings_for, user_of
+from tests.conftest import ORIGIN, User, again, assert_problem, run_sql, settings_for, user_of
+from tests.wire import Wire
 from todo_service import create_app, formats_csv, portable
 from todo_service.models import MAX_TAG, MAX_TAGS, QUOTA
 from todo_service.search import fold
@@ -676,6 +683,104 @@ def test_an_export_takes_little_memory(crowded: User) -> None:
         assert most or (lines >= QUOTA and size > 30_000_000)
 
 
+@pytest.fixture
+def several_pages(alice: User) -> list[str]:
+    """The ids of alice's tasks, which all have the same title, in the order of an export that takes three pages."""
+    ids = sorted(str(uuid4()) for _ in range(2500))
+    assert imported(alice, json.dumps([{"id": id, "title": "round 0"} for id in ids])) == (2500, 0)
+    return ids
+
+
+def rename(user: User, ids: list[str], title: str) -> None:
+    """A batch with tasks of the first page and of the last."""
+    operations = [{"op": "update", "id": id, "task": {"title": title}} for id in ids[:50] + ids[-50:]]
+    assert user.post("/api/tasks/batch", json={"operations": operations}).status_code == 200
+
+
+@pytest.mark.parametrize("form", list(TYPES))
+def test_an_export_is_of_the_moment_it_was_asked_for(alice: User, several_pages: list[str], form: str) -> None:
+    response = alice.get(f"/api/tasks/export?format={form}")
+    stream: Iterator[bytes] = iter(response.response)
+    begun = next(stream) + next(stream)
+    rename(alice, several_pages, "round 1")
+    alice.delete(f"/api/tasks/{several_pages[-1]}?permanent=true")
+    file = begun + b"".join(stream)
+    response.close()
+    assert (file.count(b"round 0"), file.count(b"round 1")) == (2500, 0)
+
+
+def test_no_export_has_half_a_batch(app: Flask, alice: User, several_pages: list[str]) -> None:
+    """Thirty of them, while batches that change tasks of the first page and the last follow one another."""
+    writer, done = again(alice), threading.Event()
+
+    def write() -> int:
+        for number in itertools.count(1):
+            rename(writer, several_pages, f"round {number}")
+            if done.is_set():
+                return number
+        raise AssertionError
+
+    with ThreadPoolExecutor(1) as pool:
+        rounds = pool.submit(write)
+        try:
+            files = [json.loads(export(alice))["tasks"] for _ in range(30)]
+        finally:
+            done.set()
+        rounds.result()
+    ends = [{task["title"] for task in file[:50] + file[-50:]} for file in files]
+    assert [len(titles) for titles in ends] == [1] * 30
+    assert len(set(map(frozenset, ends))) > 1
+    assert [[task["id"] for task in file] for file in files] == [several_pages] * 30
+
+
+def test_an_export_whose_backend_is_killed_begins_anew(alice: User, several_pages: list[str], wire: Wire) -> None:
+    reader = User(alice.id, create_app(settings_for(wire.dsn(), pool_size=1)).test_client(), alice.token)
+    killed: list[str] = []
+
+    def kill_once(sql: str) -> str:
+        if "FROM tasks" in sql and len(wire.queries) == 3 and not killed:
+            killed.append(sql)
+            return "SET LOCAL ROLE NONE; SELECT pg_terminate_backend(pg_backend_pid())"
+        return sql
+
+    wire.reset()
+    wire.rewrite = kill_once
+    assert [task["id"] for task in json.loads(export(reader))["tasks"]] == several_pages
+    assert killed
+    begun = [sql.startswith("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ") for sql in wire.queries]
+    assert begun == [True, False, False, True, False, False, False]
+
+
+def test_nothing_is_left_of_an_export(crowded: User) -> None:
+    """Neither of one that was read nor of one whose reader went away: what it is kept in has no name, and is closed."""
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("only Linux tells which files are open")
+
+    def nameless() -> int:
+        links = [os.readlink(file) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+        return sum(link.startswith(tempfile.gettempdir()) and link.endswith("(deleted)") for link in links)
+
+    before = nameless()
+    for most in (0, 1, 2, 1000):
+        response = crowded.get("/api/tasks/export")
+        assert nameless() == before + 1
+        assert len(list(itertools.islice(response.response, most))) <= most
+        response.close()
+        del response
+        assert nameless() == before
+
+
+def test_an_export_without_room_for_it(crowded: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The connection is as good as before."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    response = crowded.get("/api/tasks/export")
+    assert response.status_code == 503
+    assert_problem(response, 503, "unavailable")
+    assert response.headers["Retry-After"] == "2"
+    monkeypatch.undo()
+    assert crowded.get("/api/tasks/export").status_code == 200
+
+
 def test_a_slow_reader_holds_no_connection(crowded: User, database_url: str) -> None:
     app = create_app(settings_for(database_url, pool_size=1))
     reader = User(crowded.id, app.test_client(), crowded.token)
@@ -707,8 +812,6 @@ def test_nothing_is_kept_of_an_import_that_fails_late(alice: User, database_url:
 
 def test_imports_at_the_same_time(app: Flask) -> None:
     """Each task is created once, and every version is one task's."""
-    from concurrent.futures import ThreadPoolExecutor
-
     alice = user_of(app, "alice")
     file = "\n".join(["title", *(f"task {n}" for n in range(500))])
     with ThreadPoolExecutor(4) as pool:

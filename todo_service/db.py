@@ -14,9 +14,9 @@ import logging
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psycopg2
 from flask import current_app
@@ -39,6 +39,7 @@ from .turns import Change, Make, Turns
 log = logging.getLogger(__name__)
 
 Row = tuple[Any, ...]
+T = TypeVar("T")
 
 # Deadlines in seconds; each lies inside the next: a lock, a statement, its answer (or a free connection). A serverless
 # database may need several seconds to wake up, so connecting takes longer.
@@ -55,6 +56,7 @@ SETTINGS = (
     "SET LOCAL plan_cache_mode = force_generic_plan; "
 )
 SCOPED = f"SET LOCAL ROLE {ROLE}; {SETTINGS}SET LOCAL app.user_id = %(owner)s; "
+SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 UNSCOPED = f"SET LOCAL ROLE NONE; {SETTINGS}"
 
 
@@ -126,8 +128,17 @@ class Database:
             return await Change(self.turns, owner, change, make)
         return make(self, owner, [change])[0]
 
+    def read_at_once(self, read: Callable[[], T]) -> T:
+        """What `read` makes of all that it reads, of one moment. Tried again as in `read`; nothing may be changed."""
+        try:
+            with self.transaction(begin=SNAPSHOT):
+                return read()
+        except ConnectionLost:
+            with self.transaction(begin=SNAPSHOT):
+                return read()
+
     @contextmanager
-    def transaction(self, repeatable: bool = False) -> Iterator[None]:
+    def transaction(self, repeatable: bool = False, begin: str = "BEGIN") -> Iterator[None]:
         """What this thread reads and writes inside is one transaction: all of it, or nothing after an exception.
 
         Inside of another one it is a part of that, whose end decides. `repeatable`: it may fail with NotPrepared.
@@ -136,7 +147,7 @@ class Database:
             yield
             return
         with self._connection() as connection:
-            self._thread.transaction = _Transaction(connection, repeatable)
+            self._thread.transaction = _Transaction(connection, repeatable, begin)
             try:
                 yield
                 self._thread.transaction.end("COMMIT")
@@ -199,14 +210,14 @@ class Database:
 class _Transaction:
     """A transaction on `connection`; it begins in the message of its first statement."""
 
-    def __init__(self, connection: PoolProxiedConnection, repeatable: bool) -> None:
-        self._connection, self._repeatable = connection, repeatable
+    def __init__(self, connection: PoolProxiedConnection, repeatable: bool, begin: str) -> None:
+        self._connection, self._repeatable, self._begin = connection, repeatable, begin
         self._begun = False
         self._scope: tuple[str, Any] | None = None
 
     def run(self, prefix: str, query: Query, values: dict[str, Any]) -> list[Row]:
         scope = prefix, values.get("owner")
-        start = "" if self._begun else "BEGIN; "
+        start = "" if self._begun else f"{self._begin}; "
         # With each message, as a statement may have asked for a longer pause behind itself (`idempotency.py`).
         start += f"SET LOCAL idle_in_transaction_session_timeout = {int(PAUSE * 1000)}; "
         # Whatever else is set stays until the end.

@@ -1,15 +1,20 @@
 """Export and import: all of a user's tasks out into a file, and back in from one.
 
-An export is read in pages and written as it is read, so it takes the same little memory whatever there is; between the
-pages no connection is held, however slowly the client reads. So it is no snapshot: a task that is changed meanwhile is
-in it as its page found it. What the files look like is left to the formats, what is stored of them to `portable.py`.
+An export is of one moment: all of it is read in one transaction, page by page, as fast as the database gives it, and
+put aside in a file without a name, of which no more than a MiB is in memory. Then the connection is given back, and the
+answer is made of that file, a page at a time, however slowly the client reads. What the files of clients look like is
+left to the formats, what is stored of them to `portable.py`.
 """
 
 import functools
+import logging
+import pickle
 from collections.abc import Awaitable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
 from zoneinfo import ZoneInfo
 
 from flask import Response, request
@@ -18,8 +23,8 @@ from sqlalchemy import Uuid, bindparam, or_, select
 from . import formats_csv, formats_json, portable
 from .auth import bearer
 from .blueprint import Blueprint
-from .db import Database, database
-from .errors import UnsupportedMedia
+from .db import database
+from .errors import Unavailable, UnsupportedMedia
 from .etags import answer
 from .idempotency import P, View, idempotent
 from .imports import add_tasks
@@ -30,8 +35,13 @@ from .queries import LIVE, MINE, TASK
 from .schemas import task_out
 from .statements import Query
 
+log = logging.getLogger(__name__)
+
 MAX_FILE = 16 * 1024 * 1024
 PAGE = 1000
+# So many bytes of an export are kept in memory until it is sent. The rest is on the disk, for as many as there are
+# threads and slow readers at once: 25 MB for 100,000 tasks with 100 characters each, 300 MB with a page of text.
+IN_MEMORY = 1024 * 1024
 # Its module is loaded with the first such file: the library behind it is large.
 CALENDAR = "text/calendar"
 VTODO = (
@@ -83,11 +93,11 @@ def export_tasks(owner: str, query: dict[str, Any]) -> Response:
     """Export all tasks
 
     As JSON, with all there is to them, the trash too; as CSV for spreadsheets; or as iCalendar for other programs. Any
-    of them can be imported again.
+    of them can be imported again. Whatever changes meanwhile, all of it is of the moment when it was asked for.
     """
     form, now = query["format"], datetime.now(UTC)
-    found = pages(database(), owner, PAGE_OF_ALL if form == "json" else PAGE_OF_LIVE)
-    # The first page before the answer begins: after that, an error could only cut it short.
+    found = pages(put_aside(owner, PAGE_OF_ALL if form == "json" else PAGE_OF_LIVE))
+    # Begun, so that the file is closed whatever becomes of the answer.
     found = chain([next(found, [])], found)
     name = f'attachment; filename="tasks-{now.date()}.{form}"'
     return Response(written(form, found, now), content_type=TYPES[form], headers={"Content-Disposition": name})
@@ -113,14 +123,38 @@ async def import_tasks(owner: str, query: dict[str, Any]) -> Response:
     return answer({"created": created, "skipped": len(rows) - created})
 
 
-def pages(db: Database, owner: str, query: Query) -> Iterator[list[dict[str, Any]]]:
-    """The owner's tasks by id. Read while the answer is sent, when for Flask the request is over already."""
-    after = None
-    while rows := db.read(owner, query, after=after):
-        yield [task_out(row) | {"series": row[-2], "occurrence": row[-1]} for row in rows]
-        after = rows[-1][0]
-        if len(rows) < PAGE:
-            return
+def put_aside(owner: str, query: Query) -> IO[bytes]:
+    """The owner's tasks by id, as they all are at one moment: rows of WHOLE. Raises Unavailable."""
+    db = database()
+
+    def read() -> IO[bytes]:
+        file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed with the answer
+        try:
+            after = None
+            while rows := db.read(owner, query, after=after):
+                pickle.dump(rows, file)
+                after = rows[-1][0]
+                if len(rows) < PAGE:
+                    break
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    try:
+        return db.read_at_once(read)
+    except OSError as error:
+        log.error("no room for an export in the folder for temporary files: %s", error)
+        raise Unavailable("There is no room to put the export together; please try again later.") from None
+
+
+def pages(file: IO[bytes]) -> Iterator[list[dict[str, Any]]]:
+    """What was put aside. Read while the answer is sent, when for Flask the request is over already."""
+    with file, suppress(EOFError):
+        while True:
+            rows = pickle.load(file)  # noqa: S301 - our own, and nobody else can open it
+            yield [task_out(row) | {"series": row[-2], "occurrence": row[-1]} for row in rows]
 
 
 def written(form: str, tasks: Iterator[list[dict[str, Any]]], now: datetime) -> Iterator[bytes]:
