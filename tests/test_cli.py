@@ -1,4 +1,4 @@
-"""The commands: token, seed, purge, forget (migrate and serve are run for real elsewhere)."""
+"""The commands: token, seed, purge, forget, renew (migrate and serve are run for real elsewhere)."""
 
 import threading
 
@@ -125,7 +125,7 @@ def test_forget_leaves_nothing_of_the_user(app: Flask, alice: User, bob: User, d
     assert alice.titles() == []
 
 
-@pytest.mark.parametrize("command", ["migrate", "purge", "forget", "serve", "token", "seed"])
+@pytest.mark.parametrize("command", ["migrate", "purge", "renew", "forget", "serve", "token", "seed"])
 def test_every_command_explains_itself(app: Flask, command: str) -> None:
     assert command in invoke(app, "--help")
     assert invoke(app, command, "--help").count("\n") > 3

@@ -1,4 +1,4 @@
-"""The `flask` commands: for the operator (migrate, purge, forget) and for the developer (serve, token, seed)."""
+"""The `flask` commands: for the operator (migrate, purge, renew, forget) and for the developer (serve, token, seed)."""
 
 import os
 import random
@@ -26,7 +26,7 @@ THINGS = ("the neighbours", "the bike", "a birthday present", "the tax office", 
 def register(app: Flask, settings: Settings) -> None:
     """Give `app` its commands."""
     app.extensions["settings"] = settings
-    for function in (migrate, purge, forget, serve, token, seed):
+    for function in (migrate, purge, renew, forget, serve, token, seed):
         app.cli.add_command(function)
 
 
@@ -55,6 +55,13 @@ def purge() -> None:
     """Remove what is kept for a while only and whose time is over. For cron; may run on several machines at once."""
     trash, tombstones, answers = retention.purge(database())
     click.echo(f"{trash} tasks removed for good, {tombstones} tombstones dropped, {answers} Idempotency-Keys forgotten")
+
+
+@click.command()
+@with_appcontext
+def renew() -> None:
+    """End all ETags and sync tokens given out so far. For a database that was restored from a backup."""
+    click.echo(f"{retention.renew(database())} users renewed: their clients read lists anew, and sync from the start")
 
 
 @click.command()

@@ -10,14 +10,26 @@ from typing import Any
 
 import orjson
 import uuid_utils
-from sqlalchemy import BigInteger, ColumnElement, bindparam, case, func, insert, or_, select, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Update,
+    bindparam,
+    case,
+    func,
+    insert,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .db import Database, Row, database
 from .errors import full
 from .models import BLANK, QUOTA, columns, owners, tasks
-from .mutations import LIVE_COUNT, given
-from .queries import OWNER, TASK
+from .mutations import LIVE_COUNT, LOCKED, given
+from .queries import OWNER, TASK, etag
 from .statements import Query
 
 # The columns that the service gives a new task its values in; those of the others are made in the statement.
@@ -27,10 +39,11 @@ GIVEN = (
 )
 
 
-def _create() -> Query:
+def _create() -> Select[Any]:
     """Of each task its GIVEN columns, its number `n` from 1, and `place`, counting those without a position from 1.
 
-    Makes all of them, or none if there isn't room for all.
+    Each with its entity tag. Makes all of them, or none if it isn't certain that there is room for all: that is decided
+    on the owner's row as it is when it's locked, and on nothing else, as the tasks are seen as they were before that.
     """
     count, placeless = bindparam("count", type_=BigInteger), bindparam("placeless", type_=BigInteger)
     highest = bindparam("highest", type_=tasks.c.position.type)
@@ -39,7 +52,6 @@ def _create() -> Query:
         known = func.greatest(before, highest)
         return case((placeless > 0, func.floor(known) + placeless), else_=known)
 
-    roomy = owners.c.revision + count <= owners.c.room_until
     bump = (
         upsert(owners)
         .values(user_id=OWNER, revision=count, last_position=last_position(0.0))
@@ -48,9 +60,8 @@ def _create() -> Query:
             set_={
                 "revision": owners.c.revision + count,
                 "last_position": last_position(owners.c.last_position),
-                "room_until": case((roomy, owners.c.room_until), else_=owners.c.revision + QUOTA - LIVE_COUNT),
             },
-            where=or_(roomy, LIVE_COUNT + count <= QUOTA),
+            where=owners.c.revision + count <= owners.c.room_until,
         )
         .returning(*owners.c)
         .cte("bump")
@@ -63,14 +74,22 @@ def _create() -> Query:
         "version": bump.c.revision - count + rows.c.n,
     }
     made = select(*values.values()).select_from(bump.join(rows, true()))
-    return Query(insert(tasks).from_select(list(values), made).returning(*TASK))
+    new = insert(tasks).from_select(list(values), made).returning(*TASK).cte("new")
+    return select(*new.c, etag(new.c.version, bump.c.nonce)).select_from(new.join(bump, true()))
 
 
-CREATE = _create()
+def _count() -> Update:
+    """The tasks counted, if they have to be: until when there is room for certain, for an owner who is locked."""
+    counted = select(LIVE_COUNT.label("live")).subquery("counted")
+    until = owners.c.revision + QUOTA - counted.c.live
+    return update(owners).where(owners.c.user_id == OWNER, owners.c.room_until != until).values(room_until=until)
+
+
+CREATE, COUNT_AND_CREATE = Query(_create()), Query(LOCKED, _count(), _create())
 
 
 async def create_task(owner: str, fields: dict[str, Any]) -> Row:
-    """Make a task. Raises QuotaExceeded."""
+    """Make a task: its row, and its tag. Raises QuotaExceeded."""
     task = {"id": str(uuid_utils.uuid7())} | columns(BLANK | fields)
     row: Row = await database().in_turn(owner, task, create_tasks)
     return row
@@ -83,14 +102,13 @@ def create_tasks(db: Database, owner: str, new: Sequence[dict[str, Any]]) -> lis
         task | {"n": n, "place": next(places) if task["position"] is None else None} for n, task in enumerate(new, 1)
     ]
     positions = [task["position"] for task in new if task["position"] is not None]
-    made = db.write(
-        owner,
-        CREATE,
+    values = dict(
         rows=orjson.dumps(rows).decode(),
         count=len(new),
         placeless=len(new) - len(positions),
         highest=max(positions, default=None),
     )
+    made = db.write(owner, CREATE, **values) or db.write(owner, COUNT_AND_CREATE, **values)
     if not made:
         raise full()
     found = {row[0]: row for row in made}

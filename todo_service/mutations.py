@@ -3,9 +3,10 @@
 A statement bumps the owner's revision and stamps the rows it touches with it, in one go:
 `WITH bump AS (UPDATE owners … RETURNING …) UPDATE tasks … FROM bump …`. The bump locks the owner's row until the
 commit, so one user's changes come one after the other and their versions grow in the order in which they become
-visible; and as every statement takes that lock first, two changes can't wait for each other in a circle. A change that
-finds nothing to do bumps nothing: its conditions stand in the bump, and again in the change, which sees the row as it
-is after the wait.
+visible; and as everybody takes that lock first, two changes can't wait for each other in a circle. A change that finds
+nothing to do bumps nothing: its conditions stand in the bump. A statement sees the rows as they were when it began; so
+the lock is taken by a statement of its own in front of it, in the same message, and what is decided is decided on what
+the change before has left.
 
 New tasks are left to `creation.py`, what becomes of trash and of users who left to `retention.py`.
 """
@@ -43,18 +44,19 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from .db import Database, Row, database
 from .errors import PreconditionFailed
 from .models import QUOTA, columns, owners, tasks, tombstones
-from .queries import LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, find_task
+from .queries import ETAG, LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, etag, find_task
 from .statements import Query
 
 Conditions = tuple[ColumnElement[bool], ...]
-Versions = list[int] | None
+# What If-Match names: entity tags, or a task's versions. None: any.
+Versions = list[str] | None
 Change = tuple[Query, dict[str, Any]]
 
 NOW = func.clock_timestamp()
 # A task that repeats is completed by a plan (`plans.py`), which makes its next occurrence.
 ONCE = tasks.c.recurrence.is_(None)
-VERSIONS = bindparam("versions", type_=ARRAY(BigInteger))
-UNCHANGED = tasks.c.version == any_(VERSIONS)
+VERSIONS = bindparam("versions", type_=ARRAY(Text))
+UNCHANGED = or_(cast(tasks.c.version, Text) == any_(VERSIONS), any_(VERSIONS) == ETAG)
 # The tasks are counted only where it isn't certain without that; then it's certain for a while.
 COUNTED = select(literal(1)).where(MINE, LIVE).limit(QUOTA).subquery()
 LIVE_COUNT = select(func.count()).select_from(COUNTED).scalar_subquery()
@@ -75,7 +77,7 @@ def given(names: Iterable[str], *numbers: str) -> TableValuedAlias:
 
 def _bump(*conditions: ColumnElement[bool], owner: Sequence[ColumnElement[bool]] = (), position: bool = False) -> CTE:
     """Count a change of the owner's, whose row meets `owner`, provided that a task of theirs meets `conditions`."""
-    some_task = exists(select(literal(1)).select_from(tasks).where(MINE, *conditions))
+    some_task = exists(select(literal(1)).select_from(tasks).where(MINE, *conditions).correlate(owners))
     statement = update(owners).where(owners.c.user_id == OWNER, some_task, *owner)
     statement = statement.values(revision=owners.c.revision + 1, **({"last_position": _last()} if position else {}))
     return statement.returning(*owners.c).cte("bump")
@@ -106,15 +108,16 @@ def _changes(db: Database, owner: str, changes: Sequence[Change]) -> list[list[R
 
 
 def _update(values: dict[str, Any], *conditions: ColumnElement[bool], room: bool = False) -> Query:
-    """Change this task, provided that it meets `conditions`: its row as it is then, or no row."""
+    """Change this task, provided that it meets `conditions`: its row as it is then and its tag, or no row."""
     bump = _bump(THIS, *conditions, owner=[ROOM] if room else [], position="position" in values)
     if "position" in values:
         values = values | {"position": func.coalesce(_value("position"), bump.c.last_position)}
     return Query(
+        LOCKED,
         update(tasks)
-        .where(MINE, tasks.c.user_id == bump.c.user_id, THIS, *conditions)
+        .where(MINE, tasks.c.user_id == bump.c.user_id, THIS)
         .values(**values, updated_at=NOW, version=bump.c.revision)
-        .returning(*TASK)
+        .returning(*TASK, etag(tasks.c.version, bump.c.nonce)),
     )
 
 
@@ -153,17 +156,17 @@ def _restore_query(conditional: bool) -> Query:
 
 @cache
 def _delete_query(conditional: bool) -> Query:
-    conditions = (THIS, *_unchanged(conditional))
-    bump = _bump(*conditions)
+    bump = _bump(THIS, *_unchanged(conditional))
     stamped = [
         func.coalesce(column, func.timezone("UTC", NOW)).label(name)
         if name == "deleted_at"
         else (bump.c.revision.label(name) if name == "version" else column)
         for name, column in ((column.name, column) for column in TASK)
     ]
-    gone = delete(tasks).where(MINE, tasks.c.user_id == bump.c.user_id, *conditions).returning(*stamped).cte("gone")
+    stamped.append(etag(bump.c.revision, bump.c.nonce).label("etag"))
+    gone = delete(tasks).where(MINE, tasks.c.user_id == bump.c.user_id, THIS).returning(*stamped).cte("gone")
     buried = bury(select(gone.c.user_id, gone.c.id, gone.c.version))
-    return Query(select(*gone.c).add_cte(buried))
+    return Query(LOCKED, select(*gone.c).add_cte(buried))
 
 
 def bury(rows: Select[Any]) -> CTE:
@@ -175,14 +178,10 @@ def bury(rows: Select[Any]) -> CTE:
 
 @cache
 def _sweep_query(completed: bool, conditional: bool) -> Query:
-    """How many were moved, and the revision as it was before.
-
-    A condition on the list is held against a row that is locked already, by a statement of its own in the same message:
-    one statement would see the rows as they were when it began to wait for the lock, and could not tell a condition
-    that failed meanwhile from nothing to be moved.
-    """
+    """How many were moved, and the list's tag as it was before."""
     conditions = (LIVE, *([tasks.c.completed] if completed else []))
-    bump = _bump(*conditions, owner=[owners.c.revision == any_(VERSIONS)] if conditional else [])
+    tag = etag(owners.c.revision, owners.c.nonce)
+    bump = _bump(*conditions, owner=[tag == any_(VERSIONS)] if conditional else [])
     swept = (
         update(tasks)
         .where(MINE, tasks.c.user_id == bump.c.user_id, *conditions)
@@ -190,9 +189,8 @@ def _sweep_query(completed: bool, conditional: bool) -> Query:
         .returning(tasks.c.id)
         .cte("swept")
     )
-    before = select(owners.c.revision).where(owners.c.user_id == OWNER).scalar_subquery()
-    sweep = select(func.count(), func.coalesce(before, 0)).select_from(swept)
-    return Query(LOCKED, sweep) if conditional else Query(sweep)
+    before = select(tag).where(owners.c.user_id == OWNER).scalar_subquery()
+    return Query(LOCKED, select(func.count(), before).select_from(swept))
 
 
 def _unchanged(conditional: bool) -> Conditions:
@@ -237,16 +235,17 @@ async def restore_task(owner: str, id: str, versions: Versions) -> Row | None:
 async def sweep_tasks(owner: str, completed: bool, versions: Versions) -> int:
     """Move all tasks, or all completed ones, to the trash: how many. Raises PreconditionFailed if the list is newer."""
     query = _sweep_query(completed, versions is not None)
-    [(count, revision)] = await _change(owner, query, versions=versions)
-    if versions is not None and revision not in versions:
-        raise PreconditionFailed(f'The list has changed: its version is now "{revision}". Read it again, then retry.')
+    [(count, tag)] = await _change(owner, query, versions=versions)
+    if versions is not None and tag not in versions:
+        raise PreconditionFailed(f'The list has changed: its ETag is now "{tag}". Read it again, then retry.')
     return int(count)
 
 
 def unchanged_task(owner: str, id: str, versions: Versions) -> Row:
     """The task, where a request turned out to change nothing; its If-Match holds all the same."""
     rows = find_task(owner, id)
-    return _only(owner, id, versions, [row for row in rows if versions is None or row[VERSION] in versions])
+    held = [row for row in rows if versions is None or not {str(row[VERSION]), row[-1]}.isdisjoint(versions)]
+    return _only(owner, id, versions, held)
 
 
 def _only(owner: str, id: str, versions: Versions, rows: list[Row]) -> Row:

@@ -42,7 +42,7 @@ IDS = bindparam("ids", type_=ARRAY(Uuid(as_uuid=False)))
 
 
 def _read() -> Query:
-    """The owner's row made and locked; then revision, last position, now, live tasks, *STORED, version."""
+    """The owner's row made and locked; then revision, nonce, last position, now, live tasks, *STORED, version."""
     named, following = tasks.alias("named"), tasks.alias("following")
     asked_for = (named.c.user_id == OWNER) & (named.c.id == any_(IDS))
     # The next occurrences of those that repeat.
@@ -54,7 +54,7 @@ def _read() -> Query:
     columns = [tasks.c[name] for name in (*STORED, "version")]
     found = select(*columns).select_from(rows).subquery("found")
     live = case((owners.c.revision < owners.c.room_until - MAX_BATCH, 0), else_=LIVE_COUNT)
-    head = (owners.c.revision, owners.c.last_position, func.clock_timestamp(), live)
+    head = (owners.c.revision, owners.c.nonce, owners.c.last_position, func.clock_timestamp(), live)
     everything = select(*head, *found.c).select_from(owners.outerjoin(found, true())).where(owners.c.user_id == OWNER)
     return Query(*LOCK, everything)
 
@@ -87,10 +87,11 @@ def planned(owner: str, ids: list[str], zone: ZoneInfo) -> Iterator[Plan]:
     try:
         with db.transaction():
             rows = db.read(owner, READ, ids=ids)
-            revision, last_position, now, live = map(in_utc, rows[0][:4])
-            states = [dict(zip((*STORED, "version"), map(in_utc, row[4:]), strict=True)) for row in rows if row[4]]
+            revision, nonce, last_position, now, live = map(in_utc, rows[0][:5])
+            states = [dict(zip((*STORED, "version"), map(in_utc, row[5:]), strict=True)) for row in rows if row[5]]
             known = {state["id"]: state for state in states}
-            plan = Plan(known, revision, last_position, now, zone, QUOTA - live, lambda: str(uuid_utils.uuid7()))
+            room, new_id = QUOTA - live, lambda: str(uuid_utils.uuid7())
+            plan = Plan(known, revision, nonce, last_position, now, zone, room, new_id)
             yield plan
             if plan.revision != revision:
                 save(owner, plan)
@@ -118,7 +119,8 @@ async def restore_task(owner: str, id: str, versions: Versions) -> Row:
 
 def _one(owner: str, id: str, zone: ZoneInfo, do: Callable[[Plan], State]) -> Row:
     with planned(owner, [id], zone) as plan:
-        return as_row(owner, do(plan))
+        state = do(plan)
+        return (*as_row(owner, state), plan.etag(state))
 
 
 def save(owner: str, plan: Plan) -> None:
