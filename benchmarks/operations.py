@@ -65,8 +65,9 @@ class Subject:
 
     def since(self, number: int | None) -> str:
         """A sync token from `number` changes ago."""
-        whole: Any = self.ask("GET", "?limit=1").headers["ETag"].strip('"')
-        return changes.encode(self.id, changes.Token(int(whole), int(whole) - 2 * (number or 0), changes.LAST_ID))
+        revision, _, nonce = self.ask("GET", "?limit=1").headers["ETag"].strip('"').partition("-")
+        whole = int(revision)
+        return changes.encode(self.id, changes.Token(whole, whole - 2 * (number or 0), changes.LAST_ID, nonce))
 
 
 class Operation(NamedTuple):

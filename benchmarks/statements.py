@@ -14,9 +14,9 @@ from sqlalchemy import event
 from todo_service.db import Database
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
-# What goes ahead of a statement: whose rows it may see, and its deadlines; and what it is, if it goes by a name.
-MESSAGE = re.compile(r"((?:(?:BEGIN|SET [^;]+); )*)(PREPARE (\w+).*; (?=EXECUTE \3\b))?(.*)", flags=re.DOTALL)
-EXECUTE = re.compile(r"(?<=; )EXECUTE (\w+)")
+# A message's statements, whose texts in quotes may have anything in them.
+STATEMENT = re.compile(r"(?:[^;']|'(?:[^']|'')*')+")
+PREPARE, EXECUTE = re.compile(r"PREPARE (\w+)"), re.compile(r"EXECUTE (\w+)")
 
 
 class Cost(NamedTuple):
@@ -40,8 +40,8 @@ class Recorder:
             def execute(self, query: Any, vars: Any = None) -> None:
                 super().execute(query, vars)
                 message = (self.query or b"").decode()
-                if "; PREPARE " in message and (found := MESSAGE.fullmatch(message)) and found[2]:
-                    prepared[found[3]] = found[2]
+                if "; PREPARE " in message:
+                    prepared.update((found[1], part) for part in parts(message) if (found := PREPARE.match(part)))
                 sent.append(message)
 
         event.listen(db.pool, "connect", lambda connection, _record: setattr(connection, "cursor_factory", Recording))
@@ -54,15 +54,13 @@ class Recorder:
         return messages
 
     def _whole(self, message: str) -> str:
-        found = MESSAGE.fullmatch(message)
-        if found and not found[2] and (named := EXECUTE.match(message, found.start(4))):
-            return found[1] + self._prepared[named[1]] + found[4]
-        return message
+        named = [found[1] for part in parts(message) if (found := EXECUTE.match(part))]
+        return "; ".join([*(self._prepared[name] for name in named), message])
 
 
 def cost(cursor: psycopg2.extensions.cursor, messages: list[str]) -> Cost:
     """What `messages` cost. Whatever they change is undone."""
-    accounts = [explained(cursor, message) for message in messages]
+    accounts = [account for message in messages for account in explained(cursor, message)]
     roots = [account["Plan"] for account in accounts]
     return Cost(
         sum(account["Planning Time"] + account["Execution Time"] for account in accounts),
@@ -72,18 +70,31 @@ def cost(cursor: psycopg2.extensions.cursor, messages: list[str]) -> Cost:
     )
 
 
-def explained(cursor: psycopg2.extensions.cursor, message: str) -> dict[str, Any]:
-    found = MESSAGE.fullmatch(message)
-    assert found
-    settings, prepare, name, statement = found.groups()
+def parts(message: str) -> list[str]:
+    """The statements of a message."""
+    return [part.strip() for part in STATEMENT.findall(message) if part.strip()]
+
+
+def explained(cursor: psycopg2.extensions.cursor, message: str) -> list[dict[str, Any]]:
+    """PostgreSQL's account of each statement of a message."""
+    accounts = []
     # A prepared statement outlives the transaction, and is planned once: so it is in the service.
-    cursor.execute("SELECT FROM pg_prepared_statements WHERE name = %s", (name,))
-    known = cursor.rowcount
-    cursor.execute(settings.replace("BEGIN; ", "") + ("" if known else prepare or "") + EXPLAIN + statement)
-    [[[plan]]] = cursor.fetchall()
+    cursor.execute("SELECT name FROM pg_prepared_statements")
+    known = {name for (name,) in cursor.fetchall()}
+    for part in parts(message):
+        if found := PREPARE.match(part):
+            if found[1] not in known:
+                cursor.execute(part)
+                known.add(found[1])
+        elif part.startswith("SET "):
+            cursor.execute(part)
+        # psycopg2 has begun a transaction already.
+        elif part != "BEGIN":
+            cursor.execute(EXPLAIN + part)
+            [[[plan]]] = cursor.fetchall()
+            accounts.append(plan)
     cursor.connection.rollback()
-    account: dict[str, Any] = plan
-    return account
+    return accounts
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

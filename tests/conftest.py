@@ -5,6 +5,7 @@ Tests don't clean up after themselves: each has users of its own, and users see 
 """
 
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -204,6 +205,16 @@ class User:
         response = self.get(f"/api/tasks{query}")
         assert response.status_code == 200, response.text
         return [task["title"] for task in response.json]
+
+
+def revision(response: Any) -> int:
+    """How many changes of the user's there were, as the ETag of a list tells; without any there is none."""
+    return int(response.headers.get("ETag", '"0"').strip('"').partition("-")[0])
+
+
+def assert_tagged(response: Any) -> None:
+    """The ETag of a task is its version, and what is its owner's."""
+    assert re.fullmatch(f'"{response.json["version"]}-[0-9a-f]{{12}}"', response.headers["ETag"])
 
 
 def user_of(app: Flask, name: str) -> User:

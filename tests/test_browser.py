@@ -1,13 +1,14 @@
 """What a browser makes of the service: CORS from a frontend's page, and the documentation with Swagger UI."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect
 
 from tests.browser import chromium, frontend
 from tests.conftest import ORIGIN, SECRET, token
@@ -69,7 +70,7 @@ def test_page_creates_and_changes_a_task(pages: Frontend) -> None:
     created = pages.fetch("/api/tasks", "POST", headers=signed_in(), body='{"title": "Buy milk"}')
     assert created["status"] == 201
     assert created["headers"]["location"] == f"/api/tasks/{created['body']['id']}"
-    assert created["headers"]["etag"] == f'"{created["body"]["version"]}"'
+    assert created["headers"]["etag"].startswith(f'"{created["body"]["version"]}-')
     asked = pages.service.log.count("OPTIONS /api/tasks 200")
     assert asked
     assert pages.fetch("/api/tasks", "POST", headers=signed_in(), body='{"title": "Buy tea"}')["status"] == 201
@@ -267,3 +268,45 @@ def test_swagger_ui_fits_a_phone(docs: Page, width: int) -> None:
     docs.click(".models .json-schema-2020-12-accordion >> nth=0")
     docs.click("button.authorize")
     assert docs.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_next_user_of_a_browser_sees_their_own(pages: Frontend) -> None:
+    """The browser asks with the ETags of what it has stored for the user before, whatever `Vary` says."""
+    users, id = ("first@browser", "second@browser"), str(uuid.uuid4())
+    for user in users:
+        file = json.dumps([{"id": id, "title": f"of {user}"}])
+        assert pages.fetch("/api/tasks/import", "POST", headers=signed_in(user), body=file)["body"]["created"] == 1
+    for user in users * 2:
+        [task] = pages.fetch("/api/tasks", headers=signed_in(user))["body"]
+        assert (task["user_id"], task["title"], task["version"]) == (user, f"of {user}", 1)
+        assert pages.fetch(f"/api/tasks/{id}", headers=signed_in(user))["body"] == task
+    # Whoever asks again is answered out of the browser's store, which has to be asked about.
+    revalidated = pages.service.log.count("GET /api/tasks 304")
+    assert pages.fetch("/api/tasks", headers=signed_in(users[1]))["body"] == [task]
+    assert pages.service.log.count("GET /api/tasks 304") == revalidated + 1
+
+
+def test_the_next_user_of_a_browser_may_have_nothing(pages: Frontend) -> None:
+    pages.fetch("/api/tasks", "POST", headers=signed_in("third@browser"), body='{"title": "of third@browser"}')
+    for user in ("third@browser", "fourth@browser", "third@browser"):
+        titles = [task["title"] for task in pages.fetch("/api/tasks?limit=7", headers=signed_in(user))["body"]]
+        assert titles == (["of third@browser"] if user == "third@browser" else [])
+
+
+def test_the_next_user_of_swagger_ui_sees_their_own(browser: Browser, pages: Frontend) -> None:
+    """On a page of its own: where requests are looked at, as above, Chromium stores no answers."""
+    users = ("first@docs", "second@docs")
+    for user in users:
+        pages.fetch("/api/tasks", "POST", headers=signed_in(user), body=f'{{"title": "of {user}"}}')
+    page = browser.new_page()
+    page.goto(f"{pages.service.url}/api/docs")
+    block = opened(page, "listTasks")
+    for user in users * 2:
+        authorize(page, user)
+        block.locator("button.execute").click()
+        # The answer before is shown until this one is there.
+        expect(block.locator(".live-responses-table pre").first).to_contain_text(f"of {user}")
+        page.click("button.authorize")
+        page.click(".modal-ux button:has-text('Logout')")
+        page.click(".modal-ux button.btn-done")
+    page.close()

@@ -172,7 +172,7 @@ def test_forget_of_somebody_unknown_says_so(app: Flask, alice: User) -> None:
     assert invoke(app, "forget", alice.id) == f"nothing is kept of a user {alice.id}\n"
 
 
-@pytest.mark.parametrize("command", ["migrate", "purge", "forget", "serve", "token", "seed"])
+@pytest.mark.parametrize("command", ["migrate", "purge", "renew", "forget", "serve", "token", "seed"])
 def test_every_command_explains_itself(app: Flask, command: str) -> None:
     assert command in invoke(app, "--help")
     assert invoke(app, command, "--help").count("\n") > 3

@@ -133,6 +133,7 @@ def test_overdue(app: Flask) -> None:
 
 def test_what_is_late_is_never_taken_for_unchanged(alice: User) -> None:
     """Only the passing of time makes a task late, so no version tells."""
+    alice.create()
     etag = alice.get("/api/tasks?due_before=2026-01-01").headers["ETag"]
     for flag in ("true", "false", "1", "0"):
         response = alice.get(f"/api/tasks?overdue={flag}&limit=5", headers={"If-None-Match": etag})

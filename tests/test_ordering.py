@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import User, again, assert_problem, run_sql, settings_for, user_of
+from tests.conftest import User, again, assert_problem, assert_tagged, run_sql, settings_for, user_of
 from tests.test_conditions import at_once
 from tests.test_lists import pages
 from tests.test_recurring import toggled
@@ -136,7 +136,13 @@ def test_only_if_it_still_has_this_version(alice: User, room: bool) -> None:
     a, _, c = [alice.create(name) for name in "abc"] if room else full(alice, *"abc")
     assert_problem(move(alice, c, after=a, headers={"If-Match": '"99"'}), 412)
     assert order(alice) == ["a", "b", "c"]
-    assert move(alice, c, after=a, headers={"If-Match": f'"{c["version"]}"'}).status_code == 200
+    answer = move(alice, c, after=a, headers={"If-Match": f'"{c["version"]}"'})
+    assert answer.status_code == 200
+    assert_tagged(answer)
+    answer = move(alice, c, after=a, headers={"If-Match": answer.headers["ETag"]})
+    assert answer.status_code == 200
+    # The tag of another life of the user, or of another database.
+    assert_problem(move(alice, c, after=a, headers={"If-Match": f'"{answer.json["version"]}-5f0c93b1a2d4"'}), 412)
     assert_problem(move(alice, c, after=None, headers={"If-Match": f'"{c["version"]}"'}), 412)
     assert order(alice) == ["a", "c", "b"]
 

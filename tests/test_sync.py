@@ -12,6 +12,7 @@ from tests.conftest import User, assert_problem, run_sql, settings_for, user_of
 from tests.test_cli import age, invoke
 from tests.wire import Wire
 from todo_service import create_app, retention
+from todo_service.changes import LAST_ID, Token, encode
 
 Task = dict[str, Any]
 
@@ -255,6 +256,8 @@ def token_of(user: User) -> str:
         lambda token: f"{token}0",
         lambda token: f"{token}.1",
         lambda token: token.replace(".", ""),
+        lambda token: token.rpartition(".")[0],
+        lambda token: f"{token.rpartition('.')[0]}.{'0' * 12}",
         lambda token: f"{token.partition('.')[0]}.-1",
         lambda token: f"{token.partition('.')[0]}.%D9%A1",
         lambda token: f"{token.partition('.')[0]}.{'9' * 30}",
@@ -305,3 +308,41 @@ def test_a_page_is_one_round_trip(database_url: str) -> None:
         wire.reset()
         client = Client(user)
         assert len(client.sync(limit=2)) == len(wire.queries) == 3
+
+
+@pytest.mark.parametrize("command", ["forget", "renew"])
+@pytest.mark.parametrize("limit", [1, 1000])
+def test_a_token_of_another_life_is_gone(app: Flask, alice: User, command: str, limit: int) -> None:
+    """The numbers in it may be right again, and what it stands for another thing."""
+    for n in range(2):
+        alice.create(f"first life {n}")
+    old = Client(alice)
+    old.pull(limit)
+    invoke(app, *([command, alice.id] if command == "forget" else [command]))
+    assert_problem(alice.get(f"/api/tasks/changes?since={old.next}"), 410, "gone")
+    for n in range(3):
+        alice.create(f"second life {n}")
+    assert_problem(alice.get(f"/api/tasks/changes?since={old.next}"), 410, "gone")
+    new = Client(alice)
+    new.sync(limit)
+    assert new.tasks == of_server(alice)
+    assert changes(new.sync()) == []
+
+
+def test_who_had_nothing_goes_on_in_any_life(app: Flask, alice: User) -> None:
+    client = Client(alice)
+    client.sync()
+    alice.create("first life")
+    invoke(app, "forget", alice.id)
+    alice.create("second life")
+    alice.create("second life")
+    client.sync(limit=1)
+    assert client.tasks == of_server(alice)
+    assert len(client.tasks) == 2
+
+
+def test_a_token_of_an_earlier_release_is_gone(alice: User) -> None:
+    """It names no life."""
+    alice.create()
+    old = encode(alice.id, Token(1, 1, LAST_ID))
+    assert_problem(alice.get(f"/api/tasks/changes?since={old}"), 410, "gone")

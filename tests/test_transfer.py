@@ -590,7 +590,7 @@ def test_broken_files(alice: User, kind: str, file: str | bytes, named: str) -> 
     assert named in problem["detail"]
     assert len(problem["errors"]) <= portable.MAX_ERRORS
     assert everything(alice) == []
-    assert alice.get("/api/tasks").headers["ETag"] == '"0"'
+    assert "ETag" not in alice.get("/api/tasks").headers
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
-from tests.conftest import FUZZ, User, assert_problem, user_of
+from tests.conftest import FUZZ, User, assert_problem, revision, user_of
 
 Fields = dict[str, Any]
 Tasks = dict[str, Fields]
@@ -156,18 +156,18 @@ class Account:
 
     def see(self) -> None:
         """The service shows what the model says. What the model couldn't know, it takes note of."""
-        unchanged, revision = self.seen == (self.live, self.trash), self.revision
+        unchanged, before = self.seen == (self.live, self.trash), self.revision
         for query, known in (("", self.live), ("?deleted=true", self.trash)):
             response = self.user.get(f"/api/tasks{query}")
-            self.revision = int(response.headers["ETag"].strip('"'))
-            assert (self.revision == revision) if unchanged else (self.revision > revision)
+            self.revision = revision(response)
+            assert (self.revision == before) if unchanged else (self.revision > before)
             shown = {task["id"]: task for task in response.json}
             assert shown == {id: shown.get(id, {}) | task for id, task in known.items()}
             for id, task in shown.items():
                 assert task["user_id"] == self.user.id
                 assert (task["completed_at"] is not None) is task["completed"]
                 assert (task["deleted_at"] is not None) is (known is self.trash)
-                assert task == self.seen_before(id) or revision < task["version"] <= self.revision
+                assert task == self.seen_before(id) or before < task["version"] <= self.revision
             known.update(shown)
         self.seen = dict(self.live), dict(self.trash)
 

@@ -133,5 +133,5 @@ def perform(plan: Plan, operation: dict[str, Any]) -> State:
             return delete(operation["id"], versions(operation))
 
 
-def versions(operation: dict[str, Any]) -> list[int] | None:
-    return [operation["version"]] if "version" in operation else None
+def versions(operation: dict[str, Any]) -> list[str] | None:
+    return [str(operation["version"])] if "version" in operation else None

@@ -1,9 +1,10 @@
 """Delta sync: what has changed for a user since a token, in the order in which it became visible.
 
 Versions come from the owner's revision, whose row is locked until each change is committed; so a page never misses a
-change that is committed later with a lower version, as pages by time or by sequence do. A token holds three things: up
-to which revision the client had everything when it began this round, and where in the feed it stands (version and id).
-Deletions leave tombstones; a client that began before the oldest tombstone kept has to start over (410).
+change that is committed later with a lower version, as pages by time or by sequence do. A token holds up to which
+revision the client had everything when it began this round, where in the feed it stands (version and id), and the
+owner's nonce. Deletions leave tombstones; a client that began before the oldest tombstone kept has to start over (410),
+and so has one whose token is from another life of the user.
 """
 
 import re
@@ -82,11 +83,15 @@ class Changes(ma.Schema):
 
 
 class Token(NamedTuple):
-    """`whole`: the revision up to which the client had everything; `version`, `id`: what it was sent last."""
+    """`whole`: the revision up to which the client had everything; `version`, `id`: what it was sent last.
+
+    `nonce`: that of the owner; none as long as nothing was there of them.
+    """
 
     whole: int
     version: int
     id: str
+    nonce: str = ""
 
 
 def _page(table: Table, columns: Sequence[ColumnElement[Any]]) -> Subquery:
@@ -99,15 +104,18 @@ def _page(table: Table, columns: Sequence[ColumnElement[Any]]) -> Subquery:
 
 
 def _feed() -> Query:
-    """Revision and horizon, then a page of changes: version, id, *TASK (all null for what is gone for good)."""
+    """Revision, horizon and nonce, then a page of changes: version, id, *TASK (all null for what is gone for good)."""
     changed, buried = _page(tasks, TASK), _page(tombstones, [cast(null(), column.type) for column in TASK])
     both = union_all(select(*changed.c), select(*buried.c)).subquery()
     page = select(*both.c).order_by(*list(both.c)[:2]).limit(bindparam("limit")).lateral("page")
-    owner = select(owners.c.revision, owners.c.horizon).where(owners.c.user_id == OWNER).subquery("owner")
-    return Query(select(owner.c.revision, owner.c.horizon, *page.c).select_from(owner.outerjoin(page, true())))
+    head = select(owners.c.revision, owners.c.horizon, owners.c.nonce)
+    owner = head.where(owners.c.user_id == OWNER).subquery("owner")
+    return Query(select(*owner.c, *page.c).select_from(owner.outerjoin(page, true())))
 
 
 FEED = _feed()
+# Where a client stands that has nothing: it needs to hear of no deletion, in whichever life of the user.
+NOTHING = Token(0, 0, LAST_ID)
 
 
 @blueprint.get("/tasks/changes")
@@ -121,15 +129,16 @@ def list_changes(owner: str, query: dict[str, Any]) -> Response:
     comes as it is now, in the trash too (`deleted_at`); one that is gone for good comes as `purged`. Answered by 410
     when the token is older than the deletions that are still known: start again without one.
     """
-    token = decode(owner, query["since"]) if "since" in query else Token(0, 0, LAST_ID)
+    token = decode(owner, query["since"]) if "since" in query else NOTHING
     rows = database().read(owner, FEED, limit=query["limit"] + 1, version=token.version, id=token.id)
-    revision, horizon = rows[0][:2] if rows else (0, 0)
+    revision, horizon, nonce = rows[0][:3] if rows else (0, 0, "")
     whole = token.whole if "since" in query else revision
-    if not horizon <= whole <= revision:
+    if not horizon <= whole <= revision or (token.nonce != nonce and token != NOTHING):
         raise Gone("This token is too old: deletions since then are no longer known. Start again without `since`.")
-    found = [row[2:] for row in rows if row[2] is not None]
+    found = [row[3:] for row in rows if row[3] is not None]
     page, has_more = found[: query["limit"]], len(found) > query["limit"]
-    following = Token(whole, *page[-1][:2]) if has_more else Token(revision, revision, LAST_ID)
+    version, id = page[-1][:2] if has_more else (revision, LAST_ID)
+    following = Token(whole if has_more else revision, version, id, nonce)
     return answer({"changes": [change(row) for row in page], "next": encode(owner, following), "has_more": has_more})
 
 
@@ -139,13 +148,16 @@ def change(row: Row) -> dict[str, Any]:
 
 
 def encode(owner: str, token: Token) -> str:
-    return pagination.encode(f"{owner} changes {token.whole}", Place(token.version, token.id)) + f".{token.whole}"
+    began = f"{token.whole}.{token.nonce}" if token.nonce else f"{token.whole}"
+    return f"{pagination.encode(f'{owner} changes {began}', Place(token.version, token.id))}.{began}"
 
 
 def decode(owner: str, text: str) -> Token:
     """The token in `text`. Raises Invalid when it is none of `owner`'s."""
-    cursor, _, whole = text.rpartition(".")
-    if not re.fullmatch(r"\d{1,18}", whole, flags=re.ASCII):
+    cursor, _, began = text.partition(".")
+    # Those of earlier releases have no nonce.
+    found = re.fullmatch(r"(\d{1,18})(?:\.([0-9a-f]{1,32}))?", began, flags=re.ASCII)
+    if not found:
         raise Invalid([("since", "Not a token of this user's; start again without one.")])
-    place = pagination.decode(f"{owner} changes {whole}", int, cursor, name="since")
-    return Token(int(whole), place.key if isinstance(place.key, int) else 0, place.id)
+    place = pagination.decode(f"{owner} changes {began}", int, cursor, name="since")
+    return Token(int(found[1]), place.key if isinstance(place.key, int) else 0, place.id, found[2] or "")

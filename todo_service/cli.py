@@ -1,4 +1,4 @@
-"""The `flask` commands: for the operator (migrate, purge, forget) and for the developer (serve, token, seed)."""
+"""The `flask` commands: for the operator (migrate, purge, renew, forget) and for the developer (serve, token, seed)."""
 
 import os
 import random
@@ -31,7 +31,7 @@ THINGS = ("the neighbours", "the bike", "a birthday present", "the tax office", 
 def register(app: Flask, settings: Settings) -> None:
     """Give `app` its commands."""
     app.extensions["settings"] = settings
-    for function in (migrate, purge, forget, serve, token, seed):
+    for function in (migrate, purge, renew, forget, serve, token, seed):
         app.cli.add_command(function)
 
 
@@ -80,6 +80,13 @@ def purge() -> None:
     click.echo(f"{trash} tasks removed for good, {tombstones} tombstones dropped, {answers} Idempotency-Keys forgotten")
     if any(left := retention.due(database())):
         click.echo(f"left for the next run, as their users were busy: {listed(left)}")
+
+
+@click.command(cls=Command)
+@with_appcontext
+def renew() -> None:
+    """End all ETags and sync tokens given out so far. For a database that was restored from a backup."""
+    click.echo(f"{retention.renew(database())} users renewed: their clients read lists anew, and sync from the start")
 
 
 @click.command(cls=Command)

@@ -11,14 +11,29 @@ from typing import Any
 
 import orjson
 import uuid_utils
-from sqlalchemy import BigInteger, ColumnElement, and_, any_, bindparam, case, func, insert, not_, or_, select, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Update,
+    and_,
+    any_,
+    bindparam,
+    case,
+    func,
+    insert,
+    not_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .db import Database, Row, database
 from .models import BLANK, MAX_POSITION, QUOTA, columns, owners, tasks
 from .mutations import LIVE_COUNT, LOCK, given, taken
-from .queries import OWNER, TASK
+from .queries import OWNER, TASK, etag
 from .statements import Query
 
 # The columns that the service gives a new task its values in; those of the others are made in the statement.
@@ -28,33 +43,37 @@ GIVEN = (
 )
 
 
-def _create(placed: bool) -> Query:
+COUNT = bindparam("count", type_=BigInteger)
+
+
+def _create(placed: bool) -> Select[Any]:
     """Of each task its GIVEN columns, its number `n` from 1, and `place`, counting those without a position from 1.
 
-    Makes all of them, or none if there isn't room for all. `placed`: some of them have a position, which must be free
-    when the owner's row is locked.
+    Each with its entity tag. Makes all of them, or none if it isn't certain that there is room for all: that is decided
+    on the owner's row as it is when it's locked, and on nothing else, as the tasks are seen as they were before that.
+    `placed`: some may have a position, which must be free; so the lock has to be held before.
     """
     free = not_(taken(any_(bindparam("positions", type_=ARRAY(tasks.c.position.type))))) if placed else true()
-    count, placeless = bindparam("count", type_=BigInteger), bindparam("placeless", type_=BigInteger)
+    placeless = bindparam("placeless", type_=BigInteger)
     highest = bindparam("highest", type_=tasks.c.position.type)
 
     def last_position(before: ColumnElement[float] | float) -> ColumnElement[float]:
         known = func.greatest(before, highest)
         return case((placeless > 0, func.floor(known) + placeless), else_=known)
 
-    roomy = owners.c.revision + count <= owners.c.room_until
     bump = (
         upsert(owners)
-        .values(user_id=OWNER, revision=count, last_position=last_position(0.0))
+        .values(user_id=OWNER, revision=COUNT, last_position=last_position(0.0))
         .on_conflict_do_update(
             index_elements=[owners.c.user_id],
             set_={
-                "revision": owners.c.revision + count,
+                "revision": owners.c.revision + COUNT,
                 "last_position": last_position(owners.c.last_position),
-                "room_until": case((roomy, owners.c.room_until), else_=owners.c.revision + QUOTA - LIVE_COUNT),
             },
             where=and_(
-                or_(roomy, LIVE_COUNT + count <= QUOTA), last_position(owners.c.last_position) <= MAX_POSITION, free
+                owners.c.revision + COUNT <= owners.c.room_until,
+                last_position(owners.c.last_position) <= MAX_POSITION,
+                free,
             ),
         )
         .returning(*owners.c)
@@ -65,14 +84,21 @@ def _create(placed: bool) -> Query:
         "user_id": bump.c.user_id,
         "completed_at": case((rows.c.completed, func.now())),
         "position": func.coalesce(rows.c.position, bump.c.last_position - placeless + rows.c.place),
-        "version": bump.c.revision - count + rows.c.n,
+        "version": bump.c.revision - COUNT + rows.c.n,
     }
     made = select(*values.values()).select_from(bump.join(rows, true()))
-    new = insert(tasks).from_select(list(values), made).returning(*TASK)
-    return Query(*LOCK, new) if placed else Query(new)
+    new = insert(tasks).from_select(list(values), made).returning(*TASK).cte("new")
+    return select(*new.c, etag(new.c.version, bump.c.nonce)).select_from(new.join(bump, true()))
 
 
-CREATE, CREATE_PLACED = _create(placed=False), _create(placed=True)
+def _count() -> Update:
+    """The tasks counted, if they have to be: until when there is room for certain, for an owner who is locked."""
+    uncertain = owners.c.revision + COUNT > owners.c.room_until
+    until = owners.c.revision + QUOTA - LIVE_COUNT
+    return update(owners).where(owners.c.user_id == OWNER, uncertain).values(room_until=until)
+
+
+CREATE, LOOK_AND_CREATE = Query(_create(placed=False)), Query(*LOCK, _count(), _create(placed=True))
 
 
 class NoPlace(Exception):
@@ -80,7 +106,7 @@ class NoPlace(Exception):
 
 
 async def create_task(owner: str, fields: dict[str, Any]) -> Row:
-    """Make a task. Raises NoPlace."""
+    """Make a task: its row, and its tag. Raises NoPlace."""
     task = {"id": str(uuid_utils.uuid7())} | columns(BLANK | fields)
     row: Row = await database().in_turn(owner, task, create_tasks)
     return row
@@ -96,15 +122,15 @@ def create_tasks(db: Database, owner: str, new: Sequence[dict[str, Any]]) -> lis
     highest = max(positions, default=None)
     if len(set(positions)) < len(positions) or math.floor(highest or 0) + len(new) > MAX_POSITION:
         raise NoPlace
-    made = db.write(
-        owner,
-        CREATE_PLACED if positions else CREATE,
+    values = dict(
         rows=orjson.dumps(rows).decode(),
         count=len(new),
         placeless=len(new) - len(positions),
         highest=highest,
         positions=positions,
     )
+    made = [] if positions else db.write(owner, CREATE, **values)
+    made = made or db.write(owner, LOOK_AND_CREATE, **values)
     if not made:
         raise NoPlace
     found = {row[0]: row for row in made}

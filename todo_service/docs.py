@@ -12,7 +12,7 @@ from flask import Flask, Response, g
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from . import errors, swagger
-from .blueprint import Blueprint
+from .blueprint import ETAG, Blueprint
 from .fields import Time
 from .idempotency import HEADER as IDEMPOTENCY_KEY
 from .idempotency import MAX_KEY
@@ -59,7 +59,8 @@ ERRORS: dict[errors.Problem | HTTPException, str] = {
     errors.TooManyRequests("Too many requests; try again in 42 s.", 42): "Try again after `Retry-After` seconds.",
     errors.Unavailable("The database cannot be reached."): "Try again after `Retry-After` seconds.",
 }
-IF_MATCH = 'Change only this version: an ETag, as `"17"`. Answered by 412 when the task has changed since.'
+IF_MATCH = "Change only what still has this ETag, or one of these. Answered by 412 when it has changed since."
+IF_MATCH_ONE = f'{IF_MATCH} A `version` in quotes does as well: `"17"`.'
 IF_NONE_MATCH = "The ETag of what the client has: answered by 304 while nothing has changed."
 IDEMPOTENT = (
     f"Any new text of up to {MAX_KEY} characters, a UUID for example. A repetition with the same key is done once, and "
@@ -184,10 +185,11 @@ def complete(path: str, method: str, operation: dict[str, Any]) -> None:
     if "{id}" in path:
         parameters.insert(0, parameter("path", "id", "The task's id.", {"format": "uuid", "examples": [ID]}))
     if method == "delete" or ("{id}" in path and method != "get"):
-        parameters.append(parameter("header", "If-Match", IF_MATCH, {"examples": ['"17"']}))
+        text = IF_MATCH_ONE if "{id}" in path else IF_MATCH
+        parameters.append(parameter("header", "If-Match", text, {"examples": [ETAG]}))
     if method == "get" and "ETag" in headers:
         operation["responses"]["304"] = {"description": "Nothing has changed since the version in `If-None-Match`."}
-        parameters.append(parameter("header", "If-None-Match", IF_NONE_MATCH, {"examples": ['"17"']}))
+        parameters.append(parameter("header", "If-None-Match", IF_NONE_MATCH, {"examples": [ETAG]}))
     if method == "post":
         headers |= Blueprint.headers("Idempotency-Replayed")
         parameters.append(parameter("header", IDEMPOTENCY_KEY, IDEMPOTENT, KEY))

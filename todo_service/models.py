@@ -2,7 +2,7 @@
 
 `user_id` leads every key, so that the schema can be distributed by user; no constraint crosses users.
 `owners.revision` counts a user's changes; each change stamps the row it touches with the new count as `version`, which
-orders the delta feed without gaps and is the ETag of the user's lists.
+orders the delta feed without gaps and, with the owner's nonce, makes the entity tags.
 """
 
 from typing import Any
@@ -79,6 +79,9 @@ owners = Table(
     Column("room_until", BigInteger, nullable=False, server_default=str(QUOTA)),
     # Up to this revision tombstones have been dropped: a delta token older than this can't be answered.
     Column("horizon", BigInteger, nullable=False, server_default="0"),
+    # Random, and another one for each life of a user: part of each entity tag and sync token, which are good for no
+    # other user, and in no other database that has counted as far.
+    Column("nonce", Text, nullable=False, server_default=text("substr((gen_random_uuid())::text, 25)")),
 )
 
 tasks = Table(

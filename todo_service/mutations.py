@@ -3,9 +3,10 @@
 A statement bumps the owner's revision and stamps the rows it touches with it, in one go:
 `WITH bump AS (UPDATE owners … RETURNING …) UPDATE tasks … FROM bump …`. The bump locks the owner's row until the
 commit, so one user's changes come one after the other and their versions grow in the order in which they become
-visible; and as every statement takes that lock first, two changes can't wait for each other in a circle. A change that
-finds nothing to do bumps nothing: its conditions stand in the bump, and again in the change, which sees the row as it
-is after the wait.
+visible; and as everybody takes that lock first, two changes can't wait for each other in a circle. A change that finds
+nothing to do bumps nothing: its conditions stand in the bump. A statement sees the rows as they were when it began; so
+the lock is taken by a statement of its own in front of it, in the same message, and what is decided is decided on what
+the change before has left.
 
 New tasks are left to `creation.py`, what becomes of trash and of users who left to `retention.py`.
 """
@@ -43,23 +44,23 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from .db import Database, Row, database
 from .errors import PreconditionFailed
 from .models import MAX_POSITION, QUOTA, columns, owners, tasks, tombstones
-from .queries import LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, find_task
+from .queries import ETAG, LIVE, MINE, OWNER, TASK, THIS, TRASHED, VERSION, absence, etag, find_task
 from .statements import Query
 
 Conditions = tuple[ColumnElement[bool], ...]
-Versions = list[int] | None
+# What If-Match names: entity tags, or a task's versions. None: any.
+Versions = list[str] | None
 Change = tuple[Query, dict[str, Any]]
 
 NOW = func.clock_timestamp()
 # A task that repeats is completed by a plan (`plans.py`), which makes its next occurrence.
 ONCE = tasks.c.recurrence.is_(None)
-VERSIONS = bindparam("versions", type_=ARRAY(BigInteger))
-UNCHANGED = tasks.c.version == any_(VERSIONS)
+VERSIONS = bindparam("versions", type_=ARRAY(Text))
+UNCHANGED = or_(cast(tasks.c.version, Text) == any_(VERSIONS), any_(VERSIONS) == ETAG)
 # The tasks are counted only where it isn't certain without that; then it's certain for a while.
 COUNTED = select(literal(1)).where(MINE, LIVE).limit(QUOTA).subquery()
 LIVE_COUNT = select(func.count()).select_from(COUNTED).scalar_subquery()
-ROOMY = owners.c.revision < owners.c.room_until
-ROOM = or_(ROOMY, LIVE_COUNT < QUOTA)
+ROOM = or_(owners.c.revision < owners.c.room_until, LIVE_COUNT < QUOTA)
 
 # For those that look before they change (`plans.py`, `imports.py`): the owner's row made, if need be, and locked.
 LOCKED = select(literal(1)).where(owners.c.user_id == OWNER).with_for_update(of=owners)
@@ -89,7 +90,7 @@ def _bump(
 
     `place`: the position that a task gets by it.
     """
-    some_task = exists(select(literal(1)).select_from(tasks).where(MINE, *conditions))
+    some_task = exists(select(literal(1)).select_from(tasks).where(MINE, *conditions).correlate(owners))
     statement = update(owners).where(owners.c.user_id == OWNER, some_task, *owner)
     last = {} if place is None else {"last_position": func.greatest(owners.c.last_position, place)}
     return statement.values(revision=owners.c.revision + 1, **last).returning(*owners.c).cte("bump")
@@ -118,39 +119,39 @@ def _update(
     *conditions: ColumnElement[bool],
     owner: Sequence[ColumnElement[bool]] = (),
     place: ColumnElement[Any] | None = None,
-    free: ColumnElement[bool] | None = None,
 ) -> Query:
-    """Change this task, provided that it meets `conditions`: its row as it is then, or no row.
+    """Change this task, provided that it meets `conditions`: its row as it is then and its tag, or no row.
 
-    Where it gets a `place` in the manual order, that has to be `free`, when the owner's row is locked.
+    `place`: the position that it gets.
     """
-    bump = _bump(THIS, *conditions, *([] if free is None else [free]), owner=owner, place=place)
+    bump = _bump(THIS, *conditions, owner=owner, place=place)
     if "position" in values:
         values = values | {"position": func.coalesce(_value("position"), bump.c.last_position)}
-    changed = (
+    return Query(
+        LOCKED,
         update(tasks)
-        .where(MINE, tasks.c.user_id == bump.c.user_id, THIS, *conditions)
+        .where(MINE, tasks.c.user_id == bump.c.user_id, THIS)
         .values(**values, updated_at=NOW, version=bump.c.revision)
-        .returning(*TASK)
+        .returning(*TASK, etag(tasks.c.version, bump.c.nonce)),
     )
-    return Query(changed) if free is None else Query(LOCKED, changed)
 
 
 @cache
 def _set_query(names: frozenset[str], conditional: bool) -> Query:
     values: dict[str, Any] = {name: _value(name) for name in sorted(names)}
+    conditions: list[ColumnElement[bool]] = [LIVE, *_unchanged(conditional)]
     order: dict[str, Any] = {}
     if "position" in names:
-        given = _value("position")
-        place = func.coalesce(given, func.floor(owners.c.last_position) + 1)
-        free = or_(tasks.c.position == given, not_(taken(given)))
-        order = {"place": place, "free": free, "owner": [place <= MAX_POSITION]}
-    if "completed" not in names:
-        return _update(values, LIVE, *_unchanged(conditional), **order)
-    values["completed_at"] = case((_value("completed"), func.coalesce(tasks.c.completed_at, NOW)))
-    # What a task repeats like when it is completed is what this very change makes of it.
-    once = and_(ONCE, _value("recurrence").is_(None)) if "recurrence" in names else ONCE
-    return _update(values, LIVE, or_(once, tasks.c.completed == _value("completed")), *_unchanged(conditional), **order)
+        wanted = _value("position")
+        place = func.coalesce(wanted, func.floor(owners.c.last_position) + 1)
+        conditions.append(or_(wanted.is_(None), tasks.c.position == wanted, not_(taken(wanted))))
+        order = {"place": place, "owner": [place <= MAX_POSITION]}
+    if "completed" in names:
+        values["completed_at"] = case((_value("completed"), func.coalesce(tasks.c.completed_at, NOW)))
+        # What a task repeats like when it is completed is what this very change makes of it.
+        once = and_(ONCE, _value("recurrence").is_(None)) if "recurrence" in names else ONCE
+        conditions.append(or_(once, tasks.c.completed == _value("completed")))
+    return _update(values, *conditions, **order)
 
 
 @cache
@@ -173,22 +174,22 @@ def _trash_query(conditional: bool) -> Query:
 @cache
 def _restore_query(conditional: bool) -> Query:
     place, free = select(tasks.c.position).where(MINE, THIS).scalar_subquery(), not_(taken(tasks.c.position))
-    return _update({"deleted_at": null()}, TRASHED, *_unchanged(conditional), owner=[ROOM], place=place, free=free)
+    return _update({"deleted_at": null()}, TRASHED, free, *_unchanged(conditional), owner=[ROOM], place=place)
 
 
 @cache
 def _delete_query(conditional: bool) -> Query:
-    conditions = (THIS, *_unchanged(conditional))
-    bump = _bump(*conditions)
+    bump = _bump(THIS, *_unchanged(conditional))
     stamped = [
         func.coalesce(column, func.timezone("UTC", NOW)).label(name)
         if name == "deleted_at"
         else (bump.c.revision.label(name) if name == "version" else column)
         for name, column in ((column.name, column) for column in TASK)
     ]
-    gone = delete(tasks).where(MINE, tasks.c.user_id == bump.c.user_id, *conditions).returning(*stamped).cte("gone")
+    stamped.append(etag(bump.c.revision, bump.c.nonce).label("etag"))
+    gone = delete(tasks).where(MINE, tasks.c.user_id == bump.c.user_id, THIS).returning(*stamped).cte("gone")
     buried = bury(select(gone.c.user_id, gone.c.id, gone.c.version))
-    return Query(select(*gone.c).add_cte(buried))
+    return Query(LOCKED, select(*gone.c).add_cte(buried))
 
 
 def bury(rows: Select[Any]) -> CTE:
@@ -200,14 +201,10 @@ def bury(rows: Select[Any]) -> CTE:
 
 @cache
 def _sweep_query(completed: bool, conditional: bool) -> Query:
-    """How many were moved, and the revision as it was before.
-
-    A condition on the list is held against a row that is locked already, by a statement of its own in the same message:
-    one statement would see the rows as they were when it began to wait for the lock, and could not tell a condition
-    that failed meanwhile from nothing to be moved.
-    """
+    """How many were moved, and the list's tag as it was before."""
     conditions = (LIVE, *([tasks.c.completed] if completed else []))
-    bump = _bump(*conditions, owner=[owners.c.revision == any_(VERSIONS)] if conditional else [])
+    tag = etag(owners.c.revision, owners.c.nonce)
+    bump = _bump(*conditions, owner=[tag == any_(VERSIONS)] if conditional else [])
     swept = (
         update(tasks)
         .where(MINE, tasks.c.user_id == bump.c.user_id, *conditions)
@@ -215,9 +212,8 @@ def _sweep_query(completed: bool, conditional: bool) -> Query:
         .returning(tasks.c.id)
         .cte("swept")
     )
-    before = select(owners.c.revision).where(owners.c.user_id == OWNER).scalar_subquery()
-    sweep = select(func.count(), func.coalesce(before, 0)).select_from(swept)
-    return Query(LOCKED, sweep) if conditional else Query(sweep)
+    before = select(tag).where(owners.c.user_id == OWNER).scalar_subquery()
+    return Query(LOCKED, select(func.count(), before).select_from(swept))
 
 
 def _unchanged(conditional: bool) -> Conditions:
@@ -263,16 +259,17 @@ async def restore_task(owner: str, id: str, versions: Versions) -> Row | None:
 async def sweep_tasks(owner: str, completed: bool, versions: Versions) -> int:
     """Move all tasks, or all completed ones, to the trash: how many. Raises PreconditionFailed if the list is newer."""
     query = _sweep_query(completed, versions is not None)
-    [(count, revision)] = await _change(owner, query, versions=versions)
-    if versions is not None and revision not in versions:
-        raise PreconditionFailed(f'The list has changed: its version is now "{revision}". Read it again, then retry.')
+    [(count, tag)] = await _change(owner, query, versions=versions)
+    if versions is not None and tag not in versions:
+        raise PreconditionFailed(f'The list has changed: its ETag is now "{tag}". Read it again, then retry.')
     return int(count)
 
 
 def unchanged_task(owner: str, id: str, versions: Versions) -> Row:
     """The task, where a request turned out to change nothing; its If-Match holds all the same."""
     rows = find_task(owner, id)
-    return _only(owner, id, versions, [row for row in rows if versions is None or row[VERSION] in versions])
+    held = [row for row in rows if versions is None or not {str(row[VERSION]), row[-1]}.isdisjoint(versions)]
+    return _only(owner, id, versions, held)
 
 
 def _only(owner: str, id: str, versions: Versions, rows: list[Row]) -> Row:

@@ -33,7 +33,7 @@ from .db import Row, database
 from .models import MAX_POSITION, owners, tasks
 from .mutations import LOCKED, NOW, UNCHANGED, Versions, given, make_changes
 from .planning import LAST_ID, Key, Plan
-from .queries import LIVE, MINE, OWNER, TASK, THIS
+from .queries import LIVE, MINE, OWNER, TASK, THIS, etag
 from .statements import Query
 
 # A stretch has room when so many numbers lie between two neighbours at least: enough for twenty halvings.
@@ -46,7 +46,7 @@ LAST = bindparam("last_position", type_=owners.c.last_position.type)
 
 @cache
 def _move_query(behind: bool, anchored: bool, conditional: bool) -> Query:
-    """Put this task next to the anchor, or at the end or the start: its row then; none where there is no room."""
+    """Put this task next to the anchor, or at the end or the start: its row then, and its tag; none without room."""
     other, further = tasks.alias("other"), tasks.alias("further")
 
     def line(table: Any) -> Sequence[ColumnElement[bool]]:
@@ -71,20 +71,20 @@ def _move_query(behind: bool, anchored: bool, conditional: bool) -> Query:
     room = select(wanted.label("position")).select_from(beside.outerjoin(far, true()))
     free = room.where(*between, func.abs(wanted) <= MAX_POSITION).cte("free")
     conditions = (LIVE, *((UNCHANGED,) if conditional else ()))
-    some_task = exists(select(literal(1)).select_from(tasks).where(MINE, THIS, *conditions))
+    some_task = exists(select(literal(1)).select_from(tasks).where(MINE, THIS, *conditions).correlate(owners))
     highest = func.greatest(owners.c.last_position, free.c.position)
     bump = (
         update(owners)
         .where(owners.c.user_id == OWNER, some_task)
         .values(revision=owners.c.revision + 1, last_position=highest)
-        .returning(owners.c.user_id, owners.c.revision, free.c.position)
+        .returning(owners.c.user_id, owners.c.revision, owners.c.nonce, free.c.position)
         .cte("bump")
     )
     moved = (
         update(tasks)
-        .where(MINE, tasks.c.user_id == bump.c.user_id, THIS, *conditions)
+        .where(MINE, tasks.c.user_id == bump.c.user_id, THIS)
         .values(position=bump.c.position, updated_at=NOW, version=bump.c.revision)
-        .returning(*TASK)
+        .returning(*TASK, etag(tasks.c.version, bump.c.nonce))
     )
     return Query(LOCKED, moved)
 

@@ -16,7 +16,7 @@ from .models import BLANK, MAX_OCCURRENCE, MAX_POSITION, columns
 from .recurrence import successor
 
 State = dict[str, Any]
-Versions = list[int] | None
+Versions = list[str] | None
 # Where a task stands in the manual order: its position, its id, and a number to tell those apart that go to one place.
 Key = tuple[float, str, int]
 LAST_ID = "g"
@@ -33,20 +33,22 @@ class Missing(Exception):
 class Plan:
     """The rows by id, as they are after what was done so far; times in UTC.
 
-    `revision` counts the changes as the owner's does in the database. `saved` and `removed`: ids to write, to delete.
+    `revision` counts the changes as the owner's does in the database; `nonce` is theirs. `saved` and `removed`: ids to
+    write, to delete.
     """
 
     def __init__(
         self,
         rows: dict[str, State],
         revision: int,
+        nonce: str,
         last_position: float,
         now: datetime,
         zone: ZoneInfo,
         room: int,
         new_id: Callable[[], str],
     ) -> None:
-        self.rows, self.revision, self.last_position = rows, revision, last_position
+        self.rows, self.revision, self.nonce, self.last_position = rows, revision, nonce, last_position
         self.now, self.zone, self._room, self._new_id = now, zone, room, new_id
         # Where those belong that got another position: behind all that have it, in the order of getting there.
         self.placed: dict[str, Key] = {}
@@ -188,6 +190,10 @@ class Plan:
         times = {"created_at": self.now, "updated_at": self.now, "completed_at": None, "deleted_at": None}
         return times | {"id": self._new_id(), "series": None, "occurrence": None, "position": None}
 
+    def etag(self, row: State) -> str:
+        """As `queries.etag` has it."""
+        return f"{row['version']}-{self.nonce}"
+
     def _take_room(self) -> None:
         self._room -= 1
         if self._room < 0:
@@ -212,7 +218,7 @@ class Plan:
         if id not in self.rows:
             raise Missing(id)
         row = self.rows[id]
-        if versions is not None and row["version"] not in versions:
+        if versions is not None and {str(row["version"]), self.etag(row)}.isdisjoint(versions):
             raise PreconditionFailed(f'The task has changed: its version is now "{row["version"]}".')
         return row
 

@@ -45,7 +45,7 @@ IDS = bindparam("ids", type_=ARRAY(Uuid(as_uuid=False)))
 
 
 def _read(order: bool) -> Query:
-    """The owner's row made and locked; then revision, last position, now, live tasks, *STORED, version.
+    """The owner's row made and locked; then revision, nonce, last position, now, live tasks, *STORED, version.
 
     `order`: with the tasks that have one of `positions`, or that of a task asked for.
     """
@@ -68,7 +68,7 @@ def _read(order: bool) -> Query:
     columns = [tasks.c[name] for name in (*STORED, "version")]
     found = select(*columns).select_from(rows).subquery("found")
     live = case((owners.c.revision < owners.c.room_until - MAX_BATCH, 0), else_=LIVE_COUNT)
-    head = (owners.c.revision, owners.c.last_position, func.clock_timestamp(), live)
+    head = (owners.c.revision, owners.c.nonce, owners.c.last_position, func.clock_timestamp(), live)
     everything = select(*head, *found.c).select_from(owners.outerjoin(found, true())).where(owners.c.user_id == OWNER)
     return Query(*LOCK, everything)
 
@@ -103,10 +103,11 @@ def planned(owner: str, ids: list[str], zone: ZoneInfo, positions: list[float] |
         with db.transaction():
             query = READ if positions is None else READ_IN_ORDER
             rows = db.read(owner, query, ids=ids, positions=positions)
-            revision, last_position, now, live = map(in_utc, rows[0][:4])
-            states = [dict(zip((*STORED, "version"), map(in_utc, row[4:]), strict=True)) for row in rows if row[4]]
+            revision, nonce, last_position, now, live = map(in_utc, rows[0][:5])
+            states = [dict(zip((*STORED, "version"), map(in_utc, row[5:]), strict=True)) for row in rows if row[5]]
             known = {state["id"]: state for state in states}
-            plan = Plan(known, revision, last_position, now, zone, QUOTA - live, lambda: str(uuid_utils.uuid7()))
+            room, new_id = QUOTA - live, lambda: str(uuid_utils.uuid7())
+            plan = Plan(known, revision, nonce, last_position, now, zone, room, new_id)
             yield plan
             if plan.revision != revision:
                 settle(owner, plan)
@@ -160,10 +161,11 @@ def placed(*tasks: dict[str, Any]) -> list[float] | None:
 def _one(
     owner: str, ids: list[str], zone: ZoneInfo, do: Callable[[Plan], State], positions: list[float] | None = None
 ) -> Row:
+    """What comes of one operation: the task's row, and its tag."""
     with planned(owner, ids, zone, positions) as plan:
         state = do(plan)
     # As it is in the end, when the order is settled.
-    return as_row(owner, state)
+    return (*as_row(owner, state), plan.etag(state))
 
 
 def save(owner: str, plan: Plan) -> None:

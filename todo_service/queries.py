@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     DateTime,
     Label,
@@ -18,11 +17,15 @@ from sqlalchemy import (
     Uuid,
     any_,
     bindparam,
+    cast,
     func,
+    literal,
+    not_,
     null,
     select,
     true,
 )
+from sqlalchemy.dialects.postgresql import ARRAY, array
 
 from .db import Row, database
 from .errors import Forbidden, NotFound, PreconditionFailed, Problem
@@ -67,32 +70,44 @@ TASK = (
 VERSION = len(TASK) - 1
 
 
-class Page(NamedTuple):
-    """Rows of a list, where they end, and the owner's revision they belong to. `rows` None: nothing new since then."""
+def etag(version: ColumnElement[int], nonce: ColumnElement[str]) -> ColumnElement[str]:
+    """An entity tag, without its quotes; what it's for is told in `etags.py`."""
+    return cast(version, Text) + literal("-", Text) + nonce
 
-    revision: int
+
+# Stands for any entity tag.
+ANY = "*"
+# Behind TASK, where one task is asked for.
+ETAG = etag(tasks.c.version, owners.c.nonce)
+OWNED = tasks.join(owners, owners.c.user_id == tasks.c.user_id)
+
+
+class Page(NamedTuple):
+    """Rows of a list, where they end, and its entity tag (None: the owner has none). `rows` None: it's known."""
+
+    etag: str | None
     total: int | None
     rows: list[Row] | None
     last: Place | None
 
 
 def list_tasks(
-    owner: str, listing: Listing, values: dict[str, Any], limit: int, after: Place | int, known: int | None
+    owner: str, listing: Listing, values: dict[str, Any], limit: int, after: Place | int, known: list[str]
 ) -> Page:
     """Up to `limit` tasks behind `after`, a place or a number of tasks to pass over.
 
-    One primary-key read when the owner's revision is still `known`. `total` is None unless the listing counts.
+    One primary-key read when the list's tag is among the `known` ones. `total` is None unless the listing counts.
     """
     behind = after.key is not None if isinstance(after, Place) else None
     query = _list_query(listing, behind, _looks_at_many(listing, after))
     place = {"key": after.key, "id": after.id, "offset": 0} if isinstance(after, Place) else {"offset": after}
     rows = database().read(owner, query, limit=limit + 1, known=known, **place, **values)
-    revision, total = rows[0][:2]
-    if revision == known:
-        return Page(revision, None, None, None)
-    found = [row[2:] for row in rows if row[2] is not None]
+    etag, unchanged, total = rows[0][:3]
+    if unchanged:
+        return Page(etag, None, None, None)
+    found = [row[3:] for row in rows if row[3] is not None]
     last = Place(found[limit - 1][-1], found[limit - 1][0]) if len(found) > limit else None
-    return Page(revision, total, found[:limit], last)
+    return Page(etag, total, found[:limit], last)
 
 
 def _looks_at_many(listing: Listing, after: Place | int) -> bool:
@@ -104,14 +119,16 @@ def _looks_at_many(listing: Listing, after: Place | int) -> bool:
 
 @lru_cache(maxsize=512)
 def _list_query(listing: Listing, after_key: bool | None, index_first: bool) -> Query:
-    """Revision, total and page in one statement, so that all are of one moment: revision, total, *TASK, sort key.
+    """Tag, total and page in one statement, so that all are of one moment: tag, is it known, total, *TASK, sort key.
 
     `after_key`: None from the start, True behind a row with a key, False behind one without. `index_first`: find the
     page's ids on their own, which takes no more than the index, and read only these tasks; a user's tasks lie far
     apart, so each one read may be a page of the disk.
     """
-    revision = select(owners.c.revision).where(owners.c.user_id == OWNER).scalar_subquery()
-    owner = select(func.coalesce(revision, 0).label("revision")).subquery("owner")
+    tag = select(etag(owners.c.revision, owners.c.nonce)).where(owners.c.user_id == OWNER).scalar_subquery()
+    tagged = select(tag.label("etag")).subquery("tagged")
+    unchanged = array([tagged.c.etag, literal(ANY, Text)]).overlap(bindparam("known", type_=ARRAY(Text)))
+    owner = select(tagged.c.etag, (tagged.c.etag.is_not(None) & unchanged).label("unchanged")).subquery("owner")
     column, kind, _ = SORTS[listing.sort]
     key = utc(column) if kind is datetime else column
     conditions = [MINE, *listing.conditions()]
@@ -120,7 +137,7 @@ def _list_query(listing: Listing, after_key: bool | None, index_first: bool) -> 
     if after_key is not None:
         conditions.append(listing.behind(after_key))
     # Refers to nothing of the tasks, so PostgreSQL checks it once and doesn't look at them when it fails.
-    unknown = owner.c.revision.is_distinct_from(bindparam("known", type_=BigInteger))
+    unknown = not_(owner.c.unchanged)
     columns = (*TASK, key.label("sort_key"))
     if index_first:
         ids = _cut(select(tasks.c.id).where(*conditions).order_by(*listing.order())).correlate(None)
@@ -128,18 +145,18 @@ def _list_query(listing: Listing, after_key: bool | None, index_first: bool) -> 
         lateral = page.order_by(*listing.order()).lateral("page")
     else:
         lateral = _cut(select(*columns).where(*conditions, unknown).order_by(*listing.order())).lateral("page")
-    return Query(select(owner.c.revision, total, *lateral.c).select_from(owner.outerjoin(lateral, true())))
+    return Query(select(*owner.c, total, *lateral.c).select_from(owner.outerjoin(lateral, true())))
 
 
 def _cut(page: Select[Any]) -> Select[Any]:
     return page.limit(bindparam("limit")).offset(bindparam("offset"))
 
 
-GET = Query(select(*TASK).where(MINE, THIS, LIVE))
+GET = Query(select(*TASK, ETAG).select_from(OWNED).where(MINE, THIS, LIVE))
 
 
 def get_task(owner: str, id: str) -> Row:
-    """One task. Raises NotFound, or Forbidden when it is another user's."""
+    """One task, and its tag. Raises NotFound, or Forbidden when it is another user's."""
     rows = find_task(owner, id)
     if not rows:
         raise absence(owner, id)
@@ -152,11 +169,15 @@ def find_task(owner: str, id: str) -> list[Row]:
 
 
 WHOSE = Query(
-    select(MINE.label("mine"), LIVE.label("live"), tasks.c.version).where(THIS).order_by(MINE.desc()).limit(1)
+    select(MINE.label("mine"), LIVE.label("live"), tasks.c.version, ETAG)
+    .select_from(OWNED)
+    .where(THIS)
+    .order_by(MINE.desc())
+    .limit(1)
 )
 
 
-def absence(owner: str, id: str, versions: list[int] | None = None) -> Problem:
+def absence(owner: str, id: str, versions: list[str] | None = None) -> Problem:
     """Why no row of `owner` matched `id` (and `versions`, from If-Match). Asked only after nothing matched.
 
     The only look at other users' tasks: ids are random, so the answer tells a stranger nothing that can be enumerated.
@@ -164,10 +185,10 @@ def absence(owner: str, id: str, versions: list[int] | None = None) -> Problem:
     rows = database().unscoped(WHOSE, owner=owner, id=id)
     if not rows:
         return NotFound("There is no task with this id.")
-    mine, live, version = rows[0]
+    mine, live, version, tag = rows[0]
     if not mine:
         return Forbidden("This task belongs to another user.")
-    if versions is not None and version not in versions:
+    if versions is not None and {str(version), tag}.isdisjoint(versions):
         return PreconditionFailed(f'The task has changed: its version is now "{version}". Read it again, then retry.')
     if not live:
         return NotFound("This task is in the trash. POST to its /restore brings it back.")

@@ -1,5 +1,7 @@
 """What is removed for good: trash after 30 days, tombstones after 90, answers kept for retries, users who left.
 
+And what ends when the database is put back to an earlier state: the entity tags and sync tokens given out since.
+
 Purging takes the owners that it can lock, and comes back to those who were busy, be it with changes or because another
 purge is at them: it may run on several machines at once. It goes in small steps, so that no user has to wait for it.
 """
@@ -9,10 +11,23 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import CTE, ColumnElement, Select, Table, delete, func, literal, select, text, tuple_, update
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    func,
+    literal,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from .db import Database
-from .models import ANSWER_HOURS, answers, owners, tasks, tombstones
+from .models import ANSWER_HOURS, BYTES, answers, owners, tasks, tombstones
 from .mutations import bury
 from .queries import OWNER
 from .statements import Query
@@ -20,6 +35,7 @@ from .statements import Query
 TRASH_DAYS = 30
 # A client that synced less than this long ago learns of every deletion; an older one has to start over.
 TOMBSTONE_DAYS = 90
+RENEWED_A_STEP = 1000
 OWNERS_A_STEP = 100
 TASKS_A_STEP = 5000
 ANSWERS_A_STEP = 1000
@@ -91,6 +107,22 @@ def _drop_answers() -> Query:
     return Query(select(func.count()).select_from(gone))
 
 
+def _renew() -> Query:
+    """Another nonce for the next owners after `after`, by their ids; the last of these ids."""
+    after = bindparam("after", type_=BYTES)
+    some = select(owners.c.user_id).where(owners.c.user_id > after).order_by(owners.c.user_id).limit(RENEWED_A_STEP)
+    ids = some.with_for_update().cte("some")
+    renewed = (
+        update(owners)
+        .where(owners.c.user_id == ids.c.user_id)
+        .values(nonce=text("DEFAULT"))
+        .returning(owners.c.user_id)
+        .cte("renewed")
+    )
+    return Query(select(func.max(renewed.c.user_id), func.count()))
+
+
+RENEW = _renew()
 PURGE_TRASH, DROP_TOMBSTONES, DROP_ANSWERS = _purge_trash(), _drop_tombstones(), _drop_answers()
 
 
@@ -137,6 +169,16 @@ def _counts(db: Database, step: Query) -> Iterator[int]:
     """How many rows each repetition of `step` removed, until one finds no more."""
     while count := db.unscoped(step)[0][0]:
         yield count
+
+
+def renew(db: Database) -> int:
+    """Give every owner another nonce: how many. Safe to repeat."""
+    last, total = "", 0
+    while True:
+        [(last, count)] = db.unscoped(RENEW, after=last)
+        if not count:
+            return total
+        total += count
 
 
 def forget(db: Database, owner: str) -> Counts | None:

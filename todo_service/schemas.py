@@ -145,7 +145,7 @@ class Task(ma.Schema):
         required=True, allow_none=True, metadata={"description": "When it was moved to the trash.", "example": None}
     )
     version = fields.Integer(
-        required=True, metadata={"description": "Grows with every change; in quotes, the ETag.", "example": 17}
+        required=True, metadata={"description": "Grows with every change; in quotes, for If-Match.", "example": 17}
     )
 
 

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg2.errors import DuplicatePreparedStatement, FeatureNotSupported, InvalidSqlStatementName
 from psycopg2.extensions import adapt
@@ -25,28 +25,38 @@ DIALECT = psycopg2_dialect.dialect()  # type: ignore[no-untyped-call]
 PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
-class Query:
-    """A statement, or several that go out in one message; what comes back is the last one's answer.
+class Statement(NamedTuple):
+    """Its text, with places for the values by name; its name, the text that prepares it, and the one that executes it.
 
-    `sql` takes values for the bound parameters by name; what had a value from the start is a part of the text. A single
-    statement has a `name`, and so a text that prepares it and one that executes it.
+    What had a value from the start is a part of the text.
     """
 
-    __slots__ = ("execute", "name", "prepare", "sql")
+    sql: str
+    name: str
+    prepare: str
+    execute: str
+
+
+class Query:
+    """A statement, or several that go out in one message; what comes back is the last one's answer."""
+
+    __slots__ = ("sql", "statements")
 
     def __init__(self, *statements: ClauseElement) -> None:
-        types: dict[str, TypeEngine[Any]] = {}
-        texts = [_text(statement, types) for statement in statements]
-        self.sql = "; ".join(texts)
-        self.name = self.prepare = self.execute = ""
-        if len(texts) == 1:
-            names = list(dict.fromkeys(PARAMETER.findall(self.sql)))
-            numbered = PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", self.sql)
-            given = f"({', '.join(_type(types[name]) for name in names)})" if names else ""
-            # The same name is the same statement, whoever has prepared it.
-            self.name = "todo_" + hashlib.sha256(f"{given} {numbered}".encode()).hexdigest()[:16]
-            self.prepare = f"PREPARE {self.name}{given} AS {numbered}; "
-            self.execute = f"EXECUTE {self.name}" + (f"({', '.join(f'%({name})s' for name in names)})" if names else "")
+        self.statements = [_statement(statement) for statement in statements]
+        self.sql = "; ".join(statement.sql for statement in self.statements)
+
+
+def _statement(statement: ClauseElement) -> Statement:
+    types: dict[str, TypeEngine[Any]] = {}
+    sql = _text(statement, types)
+    names = list(dict.fromkeys(PARAMETER.findall(sql)))
+    numbered = PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", sql)
+    given = f"({', '.join(_type(types[name]) for name in names)})" if names else ""
+    # The same name is the same statement, whoever has prepared it.
+    name = "todo_" + hashlib.sha256(f"{given} {numbered}".encode()).hexdigest()[:16]
+    values = f"({', '.join(f'%({name})s' for name in names)})" if names else ""
+    return Statement(sql, name, f"PREPARE {name}{given} AS {numbered}", f"EXECUTE {name}{values}")
 
 
 def _text(statement: ClauseElement, types: dict[str, TypeEngine[Any]]) -> str:
@@ -90,16 +100,16 @@ class Prepared:
         try:
             return send(text)
         except UNKNOWN:
-            if text is query.sql:
+            if text == query.sql:
                 raise
             self._works = False
             return send(query.sql)
 
     def send_known(self, query: Query, send: Callable[[str], Any]) -> Any:
-        """Let `send` send a part of a transaction, by its name if it has one. Raises NotPrepared."""
-        known = self._works and query.name in self._prepared
+        """Let `send` send a part of a transaction, by the names that are known. Raises NotPrepared."""
+        known = self._works and all(statement.name in self._prepared for statement in query.statements)
         try:
-            return send(query.execute if known else query.sql)
+            return send("; ".join(statement.execute for statement in query.statements) if known else query.sql)
         except UNKNOWN:
             if not known:
                 raise
@@ -107,11 +117,21 @@ class Prepared:
             raise NotPrepared from None
 
     def _text(self, query: Query) -> str:
-        if query.name in self._prepared:
-            return query.execute if self._works else query.sql
-        self._sent[query.name] += 1
-        full = len(self._prepared) >= MAX_PREPARED
-        if not query.name or not self._works or full or self._sent[query.name] <= SENT_BEFORE:
+        if not self._works:
             return query.sql
-        self._prepared.add(query.name)
-        return query.prepare + query.execute
+        # Ahead of all else, so that whatever fails in the message, they are prepared.
+        first = [statement.prepare for statement in query.statements if self._is_due(statement)]
+        known = (
+            statement.execute if statement.name in self._prepared else statement.sql for statement in query.statements
+        )
+        return "; ".join([*first, *known])
+
+    def _is_due(self, statement: Statement) -> bool:
+        """Count it as sent, and say whether it's to be prepared this time: then it counts as prepared."""
+        if statement.name in self._prepared:
+            return False
+        self._sent[statement.name] += 1
+        if len(self._prepared) >= MAX_PREPARED or self._sent[statement.name] <= SENT_BEFORE:
+            return False
+        self._prepared.add(statement.name)
+        return True

@@ -17,7 +17,7 @@ from .auth import bearer
 from .blueprint import Blueprint
 from .db import Row
 from .errors import NotFound
-from .etags import NONE, answer, if_match, if_none_match, not_modified
+from .etags import NONE, answer, if_match, if_none_match, known, not_modified
 from .fields import canonical_id
 from .idempotency import idempotent
 from .listing import wanted
@@ -42,12 +42,12 @@ def list_tasks(owner: str, query: dict[str, Any]) -> Response:
     after: Place | int = query["offset"]
     if "cursor" in query:
         after = pagination.decode(listing.name(owner, values), listing.kind, query["cursor"])
-    page = queries.list_tasks(owner, listing, values, query["limit"], after, None if listing.timed else if_none_match())
+    page = queries.list_tasks(owner, listing, values, query["limit"], after, [] if listing.timed else if_none_match())
     if page.rows is None:
-        return not_modified(page.revision)
+        return not_modified(str(page.etag))
     headers = next_page(pagination.encode(listing.name(owner, values), page.last)) if page.last else {}
     headers |= {} if page.total is None else {"X-Total-Count": str(page.total)}
-    return answer([task_out(row) for row in page.rows], None if listing.timed else page.revision, headers=headers)
+    return answer([task_out(row) for row in page.rows], None if listing.timed else page.etag, headers=headers)
 
 
 @blueprint.post("/tasks")
@@ -85,7 +85,7 @@ def get_task(owner: str, id: str) -> Response:
     One that is in the trash isn't found; the list shows those, with `deleted=true`.
     """
     row = queries.get_task(owner, task_id(id))
-    return not_modified(row[-1]) if row[-1] == if_none_match() else one(row)
+    return not_modified(row[-1]) if known(row[-1]) else one(row)
 
 
 @blueprint.route("/tasks/<task:id>", methods=["PUT", "PATCH"])
@@ -156,6 +156,7 @@ async def complete_task(owner: str, query: dict[str, Any], fields: dict[str, Any
 
 
 def one(row: Row, status: int = 200, headers: Mapping[str, str] = NONE) -> Response:
+    """A task, out of its row and, behind that, its tag."""
     return answer(task_out(row), row[-1], status, headers)
 
 
