@@ -8,14 +8,16 @@ import os
 import re
 import tempfile
 import threading
+import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import marshmallow as ma
 import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
@@ -664,6 +666,118 @@ def test_the_quota(crowded: User, app: Flask, database_url: str) -> None:
     assert_problem(upload(nearly, "\n".join(["title", *titles]), CSV), 403, "quota-exceeded")
     assert nearly.get("/api/tasks?search=new&limit=1").json == []
     assert imported(nearly, "\n".join(["title", *titles[:3000]]), CSV) == (3000, 0)
+
+
+# OWASP API4:2023: of processor time, the client's included.
+IMPORT_SECONDS = 5.0
+FILE = 16 * 1024 * 1024
+TAGS = ",".join("abcdefghijklmnopqrst")
+FILLED = "x,d,true,low,2026-12-31T10:00:00+01:00,FREQ=DAILY,due,1,2026-01-01T00:00:00Z\n"
+
+
+def whole(head: str, line: str, tail: str = "", most: int = QUOTA) -> str:
+    """A file with as many of the line as fit, `%` in it being their number."""
+    room = (FILE - len(head) - len(tail)) // (len(line) + 4 * line.count("%"))
+    return head + "".join(line.replace("%", str(n)) for n in range(min(room, most))) + tail
+
+
+def hostile_rules() -> Iterator[str]:
+    """As long as a file has room for, with a day that is rare, and each another one."""
+    weekdays = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
+    for n in range(QUOTA):
+        days = ",".join(f"{(n * 7 + k * 3) % 53 + 1}{weekdays[(n + k) % 7]}" for k in range(8))
+        yield f"FREQ=YEARLY;INTERVAL={n % 999 + 1};BYMONTHDAY=29;BYDAY={days};COUNT={n % 9999 + 1}"
+
+
+def rules_of(kind: str) -> str:
+    rules = hostile_rules()
+    match kind:
+        case "text/csv":
+            return "title,due_date,recurrence\n" + "".join(f'x,2026-12-31,"{rule}"\n' for rule in rules)
+        case "text/calendar":
+            return CALENDAR.format(
+                "".join(f"BEGIN:VTODO\nSUMMARY:x\nDUE:20261231\nRRULE:{r}\nEND:VTODO\n" for r in rules)
+            )
+        case _:
+            return json.dumps([{"title": "x", "due_date": "2026-12-31", "recurrence": rule} for rule in rules])
+
+
+MANY_VALUES = "title,description,completed,priority,due_date,recurrence,repeat_from,position,created_at\n"
+BEGIN_TODO, END_TODO = "BEGIN:VCALENDAR\nBEGIN:VTODO\nSUMMARY:x\n", "END:VTODO\nEND:VCALENDAR\n"
+ENTRY = "BEGIN:VTODO\nUID:%\nSUMMARY:x\nDUE;TZID=Europe/Paris:20261231T000000\nPRIORITY:1\nCATEGORIES:a,b\nEND:VTODO\n"
+LARGE: dict[str, tuple[str, Callable[[], str], str | None]] = {
+    "rules, JSON": (JSON, lambda: rules_of(JSON), "different rules"),
+    "rules, CSV": (CSV, lambda: rules_of(CSV)[:FILE].rpartition("x,")[0], "different rules"),
+    "rules, ICS": (ICS, lambda: rules_of(ICS)[:FILE], "different rules"),
+    "tiny tasks": (JSON, lambda: whole("[", '{"title":"x"},', '{"title":"x"}]', QUOTA - 1), None),
+    "tags, JSON": (JSON, lambda: json.dumps([{"title": "x", "tags": TAGS.split(",")}] * QUOTA), None),
+    "tags, CSV": (CSV, lambda: whole("title,tags\n", f'x,"{TAGS}"\n'), None),
+    "other tags, JSON": (
+        JSON,
+        lambda: json.dumps([{"title": "x", "tags": [f"{n:x}.{k}" for k in range(20)]} for n in range(65_000)]),
+        None,
+    ),
+    "fields": (CSV, lambda: whole(MANY_VALUES, f"%{FILLED}"), None),
+    "tags of one task": (JSON, lambda: whole('[{"title":"x","tags":[', '"a",', '"a"]}]', FILE), "tasks.0: tags"),
+    "bad tags of one task": (JSON, lambda: whole('[{"title":"x","tags":[', "1,", "1]}]", FILE), "tasks.0: tags"),
+    "names": (JSON, lambda: whole('[{"title":"x"', ',"%":1', "}]", 1_400_000), "tasks.0: "),
+    "entries": (ICS, lambda: whole("BEGIN:VCALENDAR\n", ENTRY, "END:VCALENDAR\n", 80_000), None),
+    "lines": (ICS, lambda: whole(BEGIN_TODO, "A:1\n", END_TODO, FILE), "at most 700000 properties"),
+    "lines that are used": (ICS, lambda: whole(BEGIN_TODO, "DUE:1\n", END_TODO, FILE), "at most 700000 properties"),
+    "lines in a form of their own": (ICS, lambda: whole(BEGIN_TODO, "A ;B= c:1\n", END_TODO, FILE), "too many"),
+    "categories": (
+        ICS,
+        lambda: whole(BEGIN_TODO, "CATEGORIES:" + "a," * 999 + "a\n", END_TODO, FILE),
+        "at most 20 tags",
+    ),
+    "parameters": (ICS, lambda: whole(BEGIN_TODO + "DUE", ";A=1", ":20261231\n" + END_TODO, FILE), None),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_no_file_takes_long(alice: User, name: str) -> None:
+    """It is imported, or refused with the place where it becomes too much; unknown names too."""
+    kind, make, refusal = LARGE[name]
+    file = make().encode()[:FILE]
+    started = time.process_time()
+    response = upload(alice, file, kind, headers={"Prefer": "handling=strict"} if name == "names" else {})
+    taken = time.process_time() - started
+    assert taken < IMPORT_SECONDS
+    if refusal:
+        assert refusal in assert_problem(response, 422, "invalid")["detail"]
+    else:
+        assert response.status_code == 200, response.text[:500]
+
+
+def test_the_short_way_to_load_is_that_of_the_schema() -> None:
+    """Which has nothing between its fields, or that would have to be in both."""
+    assert not any(hook for shape in (portable.WHOLE, portable.PLAIN) for hook in shape._hooks.values())
+
+
+@few_examples
+@given(
+    tasks(),
+    st.dictionaries(st.sampled_from([*portable.WHOLE.load_fields, "other"]), st.none() | st.just("x") | st.just(1)),
+)
+def test_the_short_way_finds_the_same(task: dict[str, Any], changes: dict[str, Any]) -> None:
+    entry = task | changes
+
+    def outcome(load: Callable[[dict[str, Any]], Any]) -> Any:
+        try:
+            return load(entry)
+        except ma.ValidationError as error:
+            return error.messages
+
+    for shape in (portable.WHOLE, portable.PLAIN):
+        assert outcome(lambda entry, shape=shape: portable.loaded(entry, shape)) == outcome(shape.load)
+
+
+def test_a_rule_is_counted_once(alice: User) -> None:
+    """However often it is there: what counts is what has to be understood."""
+    rule = "FREQ=YEARLY;BYDAY=" + ",".join(f"{n}MO" for n in range(1, 53))
+    file = json.dumps([{"title": "x", "due_date": "2026-12-31", "recurrence": rule}] * 5000)
+    assert len(file) > portable.MAX_RULES
+    assert imported(alice, file) == (5000, 0)
 
 
 def test_an_export_takes_little_memory(crowded: User) -> None:

@@ -29,6 +29,9 @@ DAY, MOMENT = (
     {"type": "string", "format": form, "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-"} for form in ("date", "date-time")
 )
 MAX_INTEGER = (1 << 63) - 1
+# With those that are there twice; more are refused before each of them is looked at.
+MAX_LISTED_TAGS = 10 * MAX_TAGS
+GOOD_TAG = re.compile(f"[^\0\ud800-\udfff]{{1,{MAX_TAG}}}")
 
 
 UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
@@ -96,8 +99,10 @@ class Due(fields.Field[date]):
         return value.isoformat() + ("Z" if isinstance(value, datetime) else "")
 
 
-def parse_due(value: str) -> date:
-    """A day or a moment from its RFC 3339 text. Raises ValueError, OverflowError or TypeError."""
+def parse_due(value: str | date) -> date:
+    """A day or a moment from its RFC 3339 text, or as it is. Raises ValueError, OverflowError or TypeError."""
+    if isinstance(value, date):
+        return value
     if DATE.fullmatch(value):
         return date.fromisoformat(value)
     match = TIMESTAMP.fullmatch(value)
@@ -123,9 +128,13 @@ class Tags(fields.List[str]):
         super().__init__(tag, validate=Length(max=MAX_TAGS), **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if isinstance(value, list) and len(value) > MAX_LISTED_TAGS:
+            raise ValidationError(f"Must list at most {MAX_TAGS} tags, each once.")
+        tags = [tag.strip() if isinstance(tag, str) else "" for tag in value] if isinstance(value, list) else [""]
+        if not all(map(GOOD_TAG.fullmatch, tags)):  # the longer way says what is wrong
+            tags = [str(tag) for tag in super()._deserialize(value, attr, data, **kwargs)]
         unique: dict[str, str] = {}
-        for tag in super()._deserialize(value, attr, data, **kwargs):
-            assert tag is not None
+        for tag in tags:
             unique.setdefault(fold(tag), tag)
         return list(unique.values())
 

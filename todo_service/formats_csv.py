@@ -104,7 +104,9 @@ def value(name: str, cell: str) -> tuple[str, Any]:
     if name in TEXTS and FORMULA.match(cell) and cell.startswith("'"):
         cell = cell[1:]
     if name == "tags":
-        tags = [re.sub(r"\\([\\,])", r"\1", tag) for tag in TAG.findall(cell)]
+        tags = cell.split(",")
+        if "\\" in cell:
+            tags = [re.sub(r"\\([\\,])", r"\1", tag) for tag in TAG.findall(cell)]
         return name, [tag for tag in tags if tag.strip()]
     if name == "completed":
         return name, TRUTHS.get(cell.strip().lower(), cell)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Any
 
 from icalendar import Parameters, vDDDTypes, vDuration
@@ -18,6 +19,7 @@ from icalendar.timezone.windows_to_olson import WINDOWS_TO_OLSON
 
 from . import rrule, zones
 from .errors import Invalid
+from .models import MAX_TAGS, QUOTA
 
 BEGIN = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//todo_service//tasks//EN\r\n"
 END = "END:VCALENDAR\r\n"
@@ -26,10 +28,24 @@ WHEN = re.compile(r"[0-9]{8}(T[0-9]{6}Z?)?")
 # RFC 5545, section 3.3.11: what a text can't have, in any form; its place is kept, as a title must not be empty.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 ITEM = re.compile(r"(?:\\.|[^\\,])+", flags=re.DOTALL)
+# A line up to its value (RFC 5545, section 3.1). What is written otherwise, as with blanks, is left to the library.
+VALUE = r"""(?:"[^"]*+"|[^";:,\\\x00-\x1f]*+)"""
+HEAD = re.compile(rf"([\w.-]++)((?:;[\w.-]++={VALUE}(?:,{VALUE})*+)*+):")
+PARAMETER = re.compile(r""";([\w.-]++)=((?:"[^"]*+"|[^;"])*+)""")
+KEYWORD = re.compile("(?:BEGIN|END):", flags=re.IGNORECASE)
+# What a task is made of; of all else, only the form is looked at.
+USED = {
+    *("UID", "SUMMARY", "DESCRIPTION", "CATEGORIES", "RRULE", "STATUS", "PRIORITY"),
+    *("DUE", "DTSTART", "DURATION", "CREATED", "LAST-MODIFIED", "COMPLETED"),
+}
+# Of all tasks of a file (an export of 16 MiB with short titles has 620,000); and characters that the library splits.
+MAX_PROPERTIES = 7 * QUOTA
+MAX_SPLIT = 1_000_000
+MAX_CATEGORIES = 10_000
 TODO = ["VCALENDAR", "VTODO"]
 
 Line = tuple[int, str]
-Property = tuple[Parameters, str]
+Property = tuple[dict[str, str], str]
 Todo = dict[str, list[Property]]
 
 
@@ -96,6 +112,8 @@ def escaped(text: str) -> str:
 
 
 def unescaped(text: str) -> str:
+    if "\\" not in text:
+        return text
     return re.sub(r"\\(.)", lambda match: "\n" if match[1] in "nN" else match[1], text)
 
 
@@ -117,37 +135,61 @@ def read(text: str, zone: tzinfo, identity: Callable[[str], str]) -> Iterator[tu
 def todos(text: str) -> Iterator[tuple[int, Todo]]:
     """The line and the properties, by name, of each VTODO; without those of what stands inside it, such as alarms."""
     within: list[str] = []
-    begun, lines = 0, list[Line]()
+    begun, found = 0, Todo()
+    properties = Properties()
     for number, line in unfolded(text):
-        keyword, _, name = line.upper().partition(":")
+        keyword, _, name = line.upper().partition(":") if KEYWORD.match(line) else ("", "", "")
         if not within and (keyword, name) != ("BEGIN", "VCALENDAR"):
             raise Invalid([(f"line {number}", "Is not a calendar: it must begin with BEGIN:VCALENDAR.")])
         if keyword == "BEGIN":
             within.append(name)
             if within == TODO:
-                begun, lines = number, []
+                begun, found = number, {}
         elif keyword == "END":
             if name != within[-1]:
                 raise Invalid([(f"line {number}", f"Ends {name[:50]}, where {within[-1][:50]} has begun.")])
             if within == TODO:
-                yield begun, parsed(lines)
+                yield begun, found
             within.pop()
         elif within == TODO:
-            lines.append((number, line))
+            properties.add(found, number, line)
     if within or not text.strip():
         raise Invalid([("body", "The file ends in the middle." if within else "The file is empty.")])
 
 
-def parsed(lines: list[Line]) -> Todo:
-    """Properties by name. Raises Invalid."""
-    found: Todo = {}
-    for number, line in lines:
+class Properties:
+    """Splits the lines of a file's tasks: at most MAX_PROPERTIES, and of MAX_SPLIT characters the long way."""
+
+    def __init__(self) -> None:
+        self.room, self.long_way = MAX_PROPERTIES, MAX_SPLIT
+
+    def add(self, found: Todo, number: int, line: str) -> None:
+        """Put what a line says to the other properties, if it is one of USED. Raises Invalid."""
+        self.room -= 1
+        if self.room < 0:
+            raise Invalid([(f"line {number}", f"The tasks of a file may have at most {MAX_PROPERTIES} properties.")])
+        name, _, value = line.partition(":")
+        parameters: dict[str, str] = {}
+        if name in USED:  # as almost all are written; the rest takes longer
+            pass
+        elif not (head := HEAD.match(line)):
+            name, parameters, value = self._by_library(number, line)
+        elif head[1].upper() in USED:
+            name, value = head[1], line[head.end() :]
+            parameters = {name.upper(): text.strip(' "') for name, text in PARAMETER.findall(head[2])}
+        else:
+            return
+        found.setdefault(name.upper(), []).append((parameters, value))
+
+    def _by_library(self, number: int, line: str) -> tuple[str, dict[str, str], str]:
+        self.long_way -= len(line)
+        if self.long_way < 0:
+            raise Invalid([(f"line {number}", "Is one of too many that are not of the form NAME;PARAMETER=x:value.")])
         try:
             name, parameters, value = Contentline(line).raw_parts()  # type: ignore[no-untyped-call]
         except ValueError:
             raise Invalid([(f"line {number}", "Is not a line of a calendar (NAME:value).")]) from None
-        found.setdefault(name.upper(), []).append((parameters, value))
-    return found
+        return name, {name.upper(): text for name, text in parameters.items() if isinstance(text, str)}, value
 
 
 def unfolded(text: str) -> Iterator[Line]:
@@ -166,11 +208,13 @@ def unfolded(text: str) -> Iterator[Line]:
 
 
 def fields(todo: Todo, zone: tzinfo, identity: Callable[[str], str]) -> dict[str, Any]:
-    """A VTODO's properties in the form of JSON. Raises ValueError with a sentence for the user."""
+    """A VTODO's properties as a file of JSON has them, but for days and times. Raises ValueError, for the user."""
     task: dict[str, Any] = {"title": text(todo, "SUMMARY") or "", "completed": completed(todo)}
     if uid := text(todo, "UID"):
         task["id"] = identity(uid)
     task["description"] = text(todo, "DESCRIPTION")
+    if sum(value.count(",") for _, value in todo.get("CATEGORIES", [])) > MAX_CATEGORIES:
+        raise ValueError(f"CATEGORIES must list at most {MAX_TAGS} tags.")
     task["tags"] = [
         unescaped(item) for _, value in todo.get("CATEGORIES", []) for item in ITEM.findall(value) if item.strip()
     ]
@@ -193,10 +237,10 @@ def completed(todo: Todo) -> bool:
     return (text(todo, "STATUS") or "").upper() == "COMPLETED" or ("STATUS" not in todo and "COMPLETED" in todo)
 
 
-def due(todo: Todo, zone: tzinfo) -> str | None:
+def due(todo: Todo, zone: tzinfo) -> date | None:
     """DUE; or DTSTART and DURATION; or, of what repeats, DTSTART alone."""
     if "DUE" in todo:
-        return when(todo, "DUE", zone).isoformat()
+        return when(todo, "DUE", zone)
     if "DTSTART" not in todo or not todo.keys() & {"DURATION", "RRULE"}:
         return None
     start = when(todo, "DTSTART", zone)
@@ -206,15 +250,15 @@ def due(todo: Todo, zone: tzinfo) -> str | None:
             start += duration
         except (ValueError, OverflowError):
             raise ValueError("DURATION must be one (P1D, PT2H).") from None
-    return start.isoformat()
+    return start
 
 
-def moment(todo: Todo, name: str, zone: tzinfo) -> str:
+def moment(todo: Todo, name: str, zone: tzinfo) -> datetime:
     """A time; a day, which a few programs write here, is its beginning."""
     found = when(todo, name, zone)
     if not isinstance(found, datetime):
         found = datetime(found.year, found.month, found.day, tzinfo=zone).astimezone(UTC)
-    return found.isoformat()
+    return found
 
 
 def when(todo: Todo, name: str, zone: tzinfo) -> date:
@@ -233,6 +277,7 @@ def when(todo: Todo, name: str, zone: tzinfo) -> date:
         raise ValueError(f"{name} must be a date (20261231) or a time (20261231T180000Z) in a known zone.") from None
 
 
+@lru_cache(maxsize=1024)
 def named_zone(name: Any) -> tzinfo:
     """A time zone by its IANA or Windows name. Raises ValueError."""
     if not isinstance(name, str) or len(name) >= 100:
