@@ -102,7 +102,7 @@ async def import_tasks(owner: str, query: dict[str, Any]) -> Response:
     """Import tasks
 
     From a file of up to 16 MiB in one of the forms of an export, made here or by another program; the content type says
-    which, and `{"tasks": [{"title": "Buy milk"}]}` is enough as JSON. All of it is taken in, or none where an error says
+    which, and `{"tasks": [{"title": "Buy milk"}]}` is enough as JSON. All of it is taken, or none where an error says
     what is wrong in which line. A task that is there already, by its id, is left as it is, so a file can be imported
     twice. `tz` is the time zone of times that have none (iCalendar).
     """
