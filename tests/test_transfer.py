@@ -13,6 +13,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -769,7 +770,7 @@ def test_the_short_way_finds_the_same(task: dict[str, Any], changes: dict[str, A
             return error.messages
 
     for shape in (portable.WHOLE, portable.PLAIN):
-        assert outcome(lambda entry, shape=shape: portable.loaded(entry, shape)) == outcome(shape.load)
+        assert outcome(partial(portable.loaded, shape=shape)) == outcome(shape.load)
 
 
 def test_a_rule_is_counted_once(alice: User) -> None:

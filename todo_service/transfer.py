@@ -113,10 +113,11 @@ def export_tasks(owner: str, query: dict[str, Any]) -> Response:
 async def import_tasks(owner: str, query: dict[str, Any]) -> Response:
     """Import tasks
 
-    From a file of up to 16 MiB in one of the forms of an export, made here or by another program: all of it, or none
-    where an error says what is wrong in which line. A task that is there already, by its id, is left as it is, so a
-    file can be imported twice. Up to 100,000 tasks, with up to a million fields in all. `tz` is the time zone of times
-    that have none (iCalendar).
+    From a file of up to 16 MiB in one of the forms of an export, made here or by another program; the content type says
+    which, and `{"tasks": [{"title": "Buy milk"}]}` is enough as JSON. All of it is taken, or none where an error says
+    what is wrong in which line. A task that is there already, by its id, is left as it is, so a file can be imported
+    twice. Up to 100,000 tasks, with up to a million fields in all. `tz` is the time zone of times that have none
+    (iCalendar).
     """
     shape = portable.WHOLE if request.mimetype == formats_json.MEDIA_TYPE else portable.PLAIN
     rows = portable.rows(owner, entries(owner, query["tz"]), datetime.now(UTC), strict(), shape)
