@@ -4,20 +4,22 @@
 """
 
 import gc
-import mmap
 import os
 import re
-import select
 import shutil
 import signal
 import sys
 import tempfile
+import time
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+from gunicorn import util
 from gunicorn.http.errors import InvalidHeader
+from uuid_utils import uuid7
 
-from todo_service import embedded, limits
+from todo_service import embedded, errors, health, limits
 from todo_service.config import SettingsError, load
 
 try:
@@ -32,16 +34,19 @@ except SettingsError as error:
 
 wsgi_app = "wsgi:app"
 bind = f"{settings.host}:{settings.port}"
-# It needs Linux; elsewhere, on a developer's machine, gunicorn's own threads do.
-worker_class = "todo_service.worker.Worker" if hasattr(select, "epoll") else "gthread"
+# Slow clients hold its threads, so in production nginx takes them in (deploy/nginx.conf).
+worker_class = "gthread"
 workers = settings.workers
 threads = settings.threads
+# For each process, idle ones included; more wait in the kernel's queue. The proxy keeps 32 idle for each process of its
+# own, and has as many more as there are requests under way.
+worker_connections = 1000
 # The heartbeat: a worker that gives no sign of life this long is killed. No limit on requests, whose deadlines are
 # those of the database (todo_service/db.py).
 timeout = 30
 # On SIGTERM: how long requests that are under way may take to finish.
 graceful_timeout = 30
-# Longer than the 60 s of common load balancers, so that it is they who close a connection that lies idle.
+# Longer than the 60 s of nginx and common load balancers, so that it is they who close a connection that lies idle.
 keepalive = 65
 # The heartbeat is a file: on a disk it could block, and a read-only root has no place for it.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
@@ -52,6 +57,8 @@ forwarded_allow_ips = settings.forwarded_allow_ips
 forwarder_headers = ""
 # Searches and tags in any script, which an address spells out byte by byte.
 limit_request_line = 8190
+# As many as the proxy lets through by their size, so that it is the one who refuses more.
+limit_request_fields = 10000
 # Where gunicorn's other parser is installed too, it isn't taken: what this one refuses is known.
 http_parser = "python"
 # Requests are logged by the app, with the user and the request id.
@@ -84,6 +91,11 @@ def end_at_once_on_ctrl_c() -> None:
 HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?", re.IGNORECASE)
 
 
+# Of a body that the app has no use for, gunicorn reads no more than this to get to the next request. Where there may be
+# more, the answer says that the connection ends: a client would lose what it sends next.
+MAX_LEFT = 64 * 1024 - 1
+
+
 def pre_request(worker: Any, request: Any) -> None:
     """Refuse what gunicorn takes but another server may read differently (RFC 9112, sections 3.2 and 6.1)."""
     host = next((value for name, value in request.headers if name == "HOST"), None)
@@ -94,18 +106,53 @@ def pre_request(worker: Any, request: Any) -> None:
         if target.scheme not in ("http", "https") or target.netloc.lower() != (host or "").lower():
             raise InvalidHeader("HOST", req=request)
     # gunicorn lets compressed bodies pass, but leaves them compressed.
-    if any(name == "TRANSFER-ENCODING" and value.lower() != "chunked" for name, value in request.headers):
+    codings = [value.lower() for name, value in request.headers if name == "TRANSFER-ENCODING"]
+    if codings not in ([], ["chunked"]):
         raise InvalidHeader("TRANSFER-ENCODING", req=request)
+    length = next((int(value) for name, value in request.headers if name == "CONTENT-LENGTH"), 0)
+    options = ",".join(value for name, value in request.headers if name == "CONNECTION")
+    if codings or length > MAX_LEFT or "close" in [option.strip().lower() for option in options.split(",")]:
+        request.force_close()
 
 
-def tell_workers_of_the_stop(server: Any) -> None:
-    """Let them know of SIGTERM before it ends them: readiness fails from then on, but not when they are replaced."""
-    # One byte that the master shares with every worker it will ever fork; a reload runs this file anew, but not this.
-    server.stopping = mmap.mmap(-1, 1)
+# What gunicorn's parser refuses: the status it gives -> what is told.
+REFUSALS = {
+    414: ("uri-too-long", "The address is too long."),
+    417: ("expectation-failed", "The only thing that can be expected here is 100-continue."),
+    431: ("headers-too-large", "The request's header fields are too large, or too many."),
+    500: ("internal-error", errors.BUG),
+}
+MALFORMED = ("bad-request", "The request is not HTTP as it should be.")
+
+
+def refuse(sock: Any, status_int: int, reason: str, mesg: str) -> None:
+    """Answer like all other errors what doesn't get to the app: in gunicorn's own words it would be a page of HTML."""
+    code, detail = REFUSALS.get(status_int, MALFORMED)
+    # A transfer coding that nobody knows (501) is the client's mistake, too.
+    problem = errors.Problem(detail, status=status_int if status_int in REFUSALS else 400, code=code)
+    request_id = str(uuid7())
+    body = errors.document(problem, request_id)
+    head = (
+        f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\nDate: {util.http_date()}\r\n"
+        f"Connection: close\r\nContent-Type: {errors.PROBLEM_JSON}\r\nContent-Length: {len(body)}\r\n"
+        f"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Request-ID: {request_id}\r\n\r\n"
+    )
+    util.write_nonblock(sock, head.encode() + body)
+
+
+util.write_error = refuse
+
+# On SIGTERM: how long requests are still taken while readiness fails, so that balancers see it before they are refused.
+LINGER_SECONDS = 2
+
+
+def fail_readiness_before_the_stop(server: Any) -> None:
+    """On SIGTERM only: workers that are replaced take the service away from nobody."""
     stop = server.handle_term
 
     def tell_and_stop() -> None:
-        server.stopping[0] = 1
+        health.STOP[0] = 1
+        time.sleep(LINGER_SECONDS)
         stop()
 
     server.handle_term = tell_and_stop
@@ -117,7 +164,7 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 def on_starting(server: Any) -> None:
     hold_back_while_forking()
-    tell_workers_of_the_stop(server)
+    fail_readiness_before_the_stop(server)
     if settings.metrics_token:
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="todo-metrics-", dir=worker_tmp_dir)
 
@@ -130,10 +177,6 @@ def spare_what_is_loaded() -> None:
 
 def when_ready(server: Any) -> None:
     spare_what_is_loaded()
-
-
-def pre_fork(server: Any, worker: Any) -> None:
-    worker.stopping = server.stopping
 
 
 def post_worker_init(worker: Any) -> None:

@@ -51,22 +51,38 @@ def somebody() -> tuple[str, str]:
 
 
 @contextmanager
+def clients_of_both(service: Service) -> Iterator[dict[int, list[Connection]]]:
+    """Three connections to each worker: whichever is awake first accepts the next, so it takes some to have them."""
+    with ExitStack() as closing:
+        made: list[Connection] = []
+        places: dict[int, list[Connection]] = {}
+
+        def enough() -> bool:
+            made.append(closing.enter_context(Connection(service.url, somebody()[1])))
+            made[-1].connect()
+            for worker in service.workers():
+                place = connections(worker)
+                places[worker] = [client for client in made if (service.port, client.port) in place]
+            return len(places) == 2 and min(map(len, places.values())) >= 3
+
+        wait_for(enough, "one worker accepts all")
+        chosen = {worker: clients[:3] for worker, clients in places.items()}
+        for client in set(made) - {client for clients in chosen.values() for client in clients}:
+            # Or a thread would wait for what it says.
+            client.close()
+        yield chosen
+
+
+@contextmanager
 def slow_requests_to_both(wire: Wire, service: Service) -> Iterator[dict[int, list[Future[Answer]]]]:
-    """Requests under way, by the worker that has them: so many that one worker's four threads are not enough."""
-    with ThreadPoolExecutor(6) as pool, ExitStack() as closing:
-        clients = [closing.enter_context(Connection(service.url, somebody()[1])) for _ in range(6)]
+    """Requests under way, by the worker that has them."""
+    with ThreadPoolExecutor(6) as pool, clients_of_both(service) as clients:
         wire.reset()
-        answers = []
-        for client in clients:
-            answers.append(pool.submit(client.request, "POST", "/api/tasks", {"title": "slow"}))
-            wait_for(lambda: slow_requests(wire) == len(answers), "a request did not reach the database")
-        places = {worker: connections(worker) for worker in service.workers()}
-        yield {
-            worker: [
-                answer for client, answer in zip(clients, answers, strict=True) if (service.port, client.port) in place
-            ]
-            for worker, place in places.items()
-        }
+        under_way: dict[int, list[Future[Answer]]] = {worker: [] for worker in clients}
+        for number, (worker, client) in enumerate((w, c) for w, group in clients.items() for c in group):
+            under_way[worker].append(pool.submit(client.request, "POST", "/api/tasks", {"title": "slow"}))
+            wait_for(lambda sent=number + 1: slow_requests(wire) == sent, "a request did not reach the database")
+        yield under_way
 
 
 def test_a_stop_answers_what_is_under_way_and_readiness_fails_first(wire: Wire, database_url: str) -> None:
