@@ -21,6 +21,7 @@ from uuid_utils import uuid7
 
 from todo_service import embedded, errors, health, limits
 from todo_service.config import SettingsError, load
+from todo_service.parsing import MAX_UNREAD
 
 try:
     settings = load()
@@ -91,11 +92,6 @@ def end_at_once_on_ctrl_c() -> None:
 HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?", re.IGNORECASE)
 
 
-# Of a body that the app has no use for, gunicorn reads no more than this to get to the next request. Where there may be
-# more, the answer says that the connection ends: a client would lose what it sends next.
-MAX_LEFT = 64 * 1024 - 1
-
-
 def pre_request(worker: Any, request: Any) -> None:
     """Refuse what gunicorn takes but another server may read differently (RFC 9112, sections 3.2 and 6.1)."""
     host = next((value for name, value in request.headers if name == "HOST"), None)
@@ -111,7 +107,9 @@ def pre_request(worker: Any, request: Any) -> None:
         raise InvalidHeader("TRANSFER-ENCODING", req=request)
     length = next((int(value) for name, value in request.headers if name == "CONTENT-LENGTH"), 0)
     options = ",".join(value for name, value in request.headers if name == "CONNECTION")
-    if codings or length > MAX_LEFT or "close" in [option.strip().lower() for option in options.split(",")]:
+    # The app may leave some of such a body unread (todo_service/parsing.py). A client who isn't told that the
+    # connection ends would lose what it sends next.
+    if codings or length > MAX_UNREAD or "close" in [option.strip().lower() for option in options.split(",")]:
         request.force_close()
 
 

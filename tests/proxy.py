@@ -11,7 +11,6 @@ import re
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import tempfile
 import time
@@ -65,11 +64,9 @@ class Proxy:
     def log(self) -> str:
         return self._log.read_text()
 
-    def tls_context(self) -> ssl.SSLContext:
-        """Believes its certificate."""
-        context = ssl.create_default_context(cafile=self._folder / "tls" / "tls.crt")
-        context.set_alpn_protocols(["h2", "http/1.1"])
-        return context
+    @property
+    def certificate(self) -> Path:
+        return self._folder / "tls" / "tls.crt"
 
     def stop(self) -> None:
         if self.process.poll() is None:

@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import combinations
 
 import pytest
 
 from tests.conftest import SECRET, run_sql, token, wait_for
 from tests.live import Answer, Connection, Service, UnansweredError, connections
+from tests.proxy import Proxy
 from tests.wire import Wire
 from todo_service.errors import PROBLEM_JSON
 
@@ -42,6 +44,14 @@ def serve(wire: Wire, **environment: str) -> Service:
 
 def slow_requests(wire: Wire) -> int:
     return sum("slow" in sql for sql in wire.queries)
+
+
+def reached(wire: Wire, count: int) -> bool:
+    return slow_requests(wire) == count
+
+
+def replaced(service: Service, worker: int) -> bool:
+    return len(service.workers() - {worker}) == 2
 
 
 def somebody() -> tuple[str, str]:
@@ -81,7 +91,7 @@ def slow_requests_to_both(wire: Wire, service: Service) -> Iterator[dict[int, li
         under_way: dict[int, list[Future[Answer]]] = {worker: [] for worker in clients}
         for number, (worker, client) in enumerate((w, c) for w, group in clients.items() for c in group):
             under_way[worker].append(pool.submit(client.request, "POST", "/api/tasks", {"title": "slow"}))
-            wait_for(lambda sent=number + 1: slow_requests(wire) == sent, "a request did not reach the database")
+            wait_for(partial(reached, wire, number + 1), "a request did not reach the database")
         yield under_way
 
 
@@ -157,22 +167,68 @@ def test_workers_that_have_had_enough_requests_are_replaced_unnoticed(wire: Wire
         load.check()
 
 
+# Through nginx, as deploy/nginx.conf has it
+
+
+def test_a_stop_behind_the_proxy_answers_what_is_under_way(wire: Wire) -> None:
+    with (
+        serve(wire) as service,
+        Proxy(service) as proxy,
+        ThreadPoolExecutor(1) as pool,
+        Connection(proxy.url) as probe,
+        Connection(proxy.url, somebody()[1]) as client,
+    ):
+        wire.reset()
+        slow = pool.submit(client.request, "POST", "/api/tasks", {"title": "slow"})
+        wait_for(lambda: slow_requests(wire) == 1, "the request did not reach the database")
+        service.process.send_signal(signal.SIGTERM)
+        while (ready := probe.request("GET", "/health/ready")).status == 200:
+            pass
+        assert (ready.status, ready.headers["Content-Type"]) == (503, PROBLEM_JSON)
+        assert "stopping" in ready.json["detail"]
+        assert probe.request("GET", "/api/docs").status == 200, "others are served until it is known"
+        assert slow.result(SECONDS).status == 201
+        assert service.process.wait(SECONDS) == 0
+
+
+def test_a_reload_behind_the_proxy_goes_unnoticed(service: Service) -> None:
+    before = service.workers()
+    with Proxy(service) as proxy, Load(proxy) as load:
+        service.reload()
+        wait_for(lambda: len(service.workers()) == 2 and not service.workers() & before, "the workers stayed")
+    load.check()
+
+
+def test_killed_workers_behind_the_proxy_fail_nothing_that_can_be_repeated(service: Service) -> None:
+    """RFC 9110, 9.2.2"""
+    with Proxy(service) as proxy, Load(proxy, change="PUT") as load:
+        for _ in range(3):
+            workers = service.workers()
+            service.kill_worker(min(workers))
+            wait_for(partial(replaced, service, min(workers)), "no new worker came")
+            time.sleep(1)
+    load.check()
+
+
 class Load:
-    """Clients who repeat nothing.
+    """Clients who repeat nothing. What they change is made first, unless the `change` is to make it.
 
     Half of them keep their connections, each with its own pause between two requests; the others come anew for each,
     and take a moment until they ask.
     """
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._ending = threading.Event()
+    def __init__(self, service: Service | Proxy, change: str = "POST") -> None:
+        self._service, self._change = service, change
+        self._ending, self._made = threading.Event(), threading.Semaphore(0)
         self._statuses: list[int] = []
         self._pool = ThreadPoolExecutor(2 * len(PAUSES))
 
     def __enter__(self) -> "Load":
         self._clients = [self._pool.submit(self._work, pause) for pause in PAUSES]
         self._clients += [self._pool.submit(self._come_and_go) for _ in PAUSES]
+        if self._change != "POST":
+            for _ in PAUSES:
+                assert self._made.acquire(timeout=SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -187,8 +243,12 @@ class Load:
 
     def _work(self, pause: float) -> None:
         with Connection(self._service.url, somebody()[1]) as connection:
+            path = "/api/tasks"
+            if self._change != "POST":
+                path += "/" + connection.request("POST", path, {"title": "quick"}).json["id"]
+                self._made.release()
             while not self._ending.is_set():
-                self._statuses.append(connection.request("POST", "/api/tasks", {"title": "quick"}).status)
+                self._statuses.append(connection.request(self._change, path, {"title": "quick"}).status)
                 self._statuses.append(connection.request("GET", "/api/tasks?limit=5").status)
                 self._ending.wait(pause)
 

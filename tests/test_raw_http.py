@@ -7,7 +7,6 @@ socket (other methods, hosts, content types, a request's line in the log) is tes
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from tests.conftest import SECRET, User, assert_problem, token
 from tests.live import Service
 from tests.raw import Answer, Connection, chunked, request
+from todo_service.parsing import MAX_UNREAD
 
 TASK = b'{"title": "one"}'
 JSON = "Content-Type: application/json"
@@ -213,22 +213,21 @@ def test_another_expectation(connection: Connection, alice: User) -> None:
     assert_refused(connection, alice, request("GET /health/live", "Expect: the unexpected"), 417)
 
 
-def test_what_comes_of_a_body_after_its_answer_is_no_request(connection: Connection, alice: User) -> None:
+def test_what_looks_like_a_request_in_a_body_that_nobody_reads(connection: Connection, alice: User) -> None:
     """RFC 9112, 9.3"""
-    rest = smuggled(alice)
+    hidden = smuggled(alice)
     length = LIMIT + 512
-    body = b" " * (length - len(rest))
-    connection.send(request("POST /api/tasks", JSON, f"Content-Length: {length}", body=body))
-    answer = connection.answer()
-    assert (answer.status_code, answer.headers["Connection"]) == (401, "close")
-    with suppress(OSError):
-        connection.send(rest)
+    head = request("POST /api/tasks", JSON, f"Content-Length: {length}")
+    connection.send(head + b" " * (length - len(hidden)))
+    connection.send(hidden + request("GET /health/live", "Connection: close"))
+    assert connection.answer().status_code == 401
+    assert connection.answer().json == {"status": "ok"}
     assert connection.rest() == b""
     assert alice.titles() == []
 
 
 @pytest.mark.parametrize("framing", ["length", "chunks"])
-@pytest.mark.parametrize("over", [1, 2**16, 2**20])
+@pytest.mark.parametrize("over", [1, 2**16, 2**20 - 2**16])
 def test_body_over_the_limit_loses_no_request(connect: Callable[[], Connection], framing: str, over: int) -> None:
     """RFC 9112, 9.6: what follows it on the connection is answered, or the client knows that it won't be."""
     user = User("", None, token("somebody"))  # type: ignore[arg-type]
@@ -333,12 +332,10 @@ def test_chunked_body(
     assert alice.titles() == ["one"]
 
 
-@pytest.mark.parametrize(("path", "text", "limit", "status"), BODIES)
-def test_announced_body_over_the_limit_is_not_waited_for(
-    connection: Connection, alice: User, path: str, text: bytes, limit: int, status: int
-) -> None:
+@pytest.mark.parametrize("path", ["/api/tasks", "/api/tasks/import"])
+def test_announced_body_over_every_limit_is_not_waited_for(connection: Connection, alice: User, path: str) -> None:
     """RFC 9110, 15.5.14"""
-    connection.send(creation(alice, f"Content-Length: {limit + 1}", path=path))
+    connection.send(creation(alice, f"Content-Length: {MAX_UNREAD + 1}", path=path))
     connection.socket.settimeout(3)
     assert_plain_problem(connection.answer(), 413)
     assert connection.rest() == b""

@@ -60,6 +60,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     limits.register(app, settings)
     app.after_request(etags.caching)
     app.after_request(parsing.confirm_strictness)
+    app.after_request(parsing.read_the_rest)
     if settings.cors_origins:
         cors.register(app, settings.cors_origins)
     api = docs.api_of(app)

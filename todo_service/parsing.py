@@ -6,6 +6,7 @@ A client that wants its typos found sends `Prefer: handling=strict` (RFC 7240, s
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from io import BytesIO
 from typing import IO, Any
@@ -21,6 +22,8 @@ from werkzeug.wsgi import get_input_stream
 from .errors import Invalid, InvalidRequest, UnsupportedMedia
 
 MAX_DEPTH = 32
+# What the proxy lets through at most (deploy/nginx.conf), in bytes: a little more than any view takes.
+MAX_UNREAD = 17 * 1024 * 1024
 
 
 class Request(flask.Request):
@@ -46,6 +49,21 @@ class Request(flask.Request):
         if len(body) < length:
             raise InvalidRequest("The body ended before its Content-Length.", code="broken-body")
         return BytesIO(body)
+
+
+def read_the_rest(response: Response) -> Response:
+    """Take in what nobody wanted of the body before the answer is given.
+
+    Else the server would close the connection on a proxy that is still sending, and a client whose token has expired
+    would be told instead that the service can't be reached. Proxies say the length of what they have taken in; after
+    chunks, and what is larger, the connection ends (gunicorn.conf.py).
+    """
+    if 0 < (request.content_length or 0) <= MAX_UNREAD:
+        rest = get_input_stream(request.environ)
+        with suppress(ParseException, ClientDisconnected, OSError):
+            while rest.read(65536):
+                pass
+    return response
 
 
 def query(schema: ma.Schema) -> dict[str, Any]:
