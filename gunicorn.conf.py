@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from gunicorn import util
 from gunicorn.http.errors import InvalidHeader
+from gunicorn.http.wsgi import Response
 from uuid_utils import uuid7
 
 from todo_service import embedded, errors, health, limits
@@ -139,6 +140,25 @@ def refuse(sock: Any, status_int: int, reason: str, mesg: str) -> None:
 
 
 util.write_error = refuse
+
+send_part = Response.write
+
+
+def send_at_once(response: Response, part: bytes) -> None:
+    """Send the head together with a body of one part.
+
+    gunicorn sends one after the other. A proxy that has the head can't ask another worker any more when this one is
+    killed in between, though the request could be repeated.
+    """
+    if response.headers_sent or response.response_length != len(part) or response.req.method == "HEAD":
+        send_part(response, part)
+        return
+    head = "".join([*response.default_headers(), *(f"{name}: {value}\r\n" for name, value in response.headers), "\r\n"])
+    response.headers_sent, response.sent = True, len(part)
+    util.write(response.sock, head.encode("latin-1") + part)
+
+
+Response.write = send_at_once  # type: ignore[assignment, method-assign]
 
 # On SIGTERM: how long requests are still taken while readiness fails, so that balancers see it before they are refused.
 LINGER_SECONDS = 2

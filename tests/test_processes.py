@@ -203,10 +203,12 @@ def test_killed_workers_behind_the_proxy_fail_nothing_that_can_be_repeated(servi
     """RFC 9110, 9.2.2"""
     with Proxy(service) as proxy, Load(proxy, change="PUT") as load:
         for _ in range(3):
-            workers = service.workers()
-            service.kill_worker(min(workers))
-            wait_for(partial(replaced, service, min(workers)), "no new worker came")
-            time.sleep(1)
+            killed = min(service.workers())
+            service.kill_worker(killed)
+            wait_for(partial(replaced, service, killed), "no new worker came")
+            # Until the new one serves.
+            with clients_of_both(service):
+                pass
     load.check()
 
 
@@ -232,14 +234,14 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        wait_for(lambda: len(self._statuses) > 100, "hardly anything was asked")
         self._ending.set()
         self._pool.shutdown()
 
     def check(self) -> None:
         for client in self._clients:
             client.result()
-        assert set(self._statuses) == {200, 201}
-        assert len(self._statuses) > 100
+        assert set(self._statuses) <= {200, 201}
 
     def _work(self, pause: float) -> None:
         with Connection(self._service.url, somebody()[1]) as connection:
