@@ -30,7 +30,7 @@ from todo_service.config import Settings
 # connection of one's own keeps: they run on the bundled PostgreSQL only, and not once more for each other one.
 ONCE = (
     *("advisories", "benchmarks", "better_auth", "browser", "chaos", "config", "deployment", "exhaustion", "jwks"),
-    *("raw_http", "recurrence", "statements", "two_commands", "typed_client", "wire"),
+    *("proxy", "raw_http", "recurrence", "statements", "two_commands", "typed_client", "wire"),
 )
 collect_ignore = [f"test_{name}.py" for name in ONCE] if os.environ.get("TEST_DATABASE_URL") else []
 
