@@ -14,9 +14,10 @@ from werkzeug.test import TestResponse
 
 from benchmarks.population import ABSENT, RARE
 from tests.conftest import token
-from todo_service import changes, retention
+from todo_service.api import changes
 from todo_service.db import Database
-from todo_service.listing import SORTS
+from todo_service.tasks import retention
+from todo_service.tasks.listing import SORTS
 
 
 class TooSlowError(Exception):

@@ -17,7 +17,7 @@ import psycopg2.extensions
 from psycopg2.extras import execute_values
 
 from todo_service import cli
-from todo_service.search import fold
+from todo_service.tasks.search import fold
 
 PHRASES, NOTES, TAG_SETS = 5000, 2000, 500
 TAGS = ("home", "work", "shopping", "Garden", "errands", "family", "health", "money", "travel", "school", "someday")

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from todo_service.turns import finish
 
 from benchmarks import server
 from benchmarks.growth import Target, database, shapes
 from benchmarks.operations import all_operations
 from benchmarks.population import fetch, user_id
 from todo_service import creation, mutations
-from todo_service.turns import finish
 
 LIVE = "WHERE deleted_at IS NULL"
 # Index -> what it is made of (None: it is there already), and the operation that gains by it.

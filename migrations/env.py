@@ -7,7 +7,7 @@ import psycopg2
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
-from todo_service.models import REVISION, metadata
+from todo_service.db.models import REVISION, Base
 
 LOCK = 7_160_455_873_141  # any number that nothing else in the database uses
 
@@ -18,7 +18,7 @@ def run() -> None:
     engine = create_engine("postgresql+psycopg2://", creator=lambda: psycopg2.connect(url), poolclass=pool.NullPool)
     with engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-        context.configure(connection=connection, target_metadata=metadata)
+        context.configure(connection=connection, target_metadata=Base.metadata)
         found = context.get_context().get_current_revision()
         context.config.attributes["found"] = found
         # A newer one is left alone: its migrations are not known here, and this code works with what they made.

@@ -26,14 +26,15 @@ from psycopg2.extensions import parse_dsn
 from tests.issuer import Issuer, NodeMissingError
 from tests.servers import dsn_url
 from tests.wire import Wire
-from todo_service import cli, create_app, embedded
+from todo_service import cli, create_app
 from todo_service.config import Settings
+from todo_service.db import embedded
 
 # These start what they need by themselves, are about nothing that a database could make different, or about what a
 # connection of one's own keeps: they run on the bundled PostgreSQL only, and not once more for each other one.
 ONCE = (
     *("advisories", "benchmarks", "better_auth", "browser", "chaos", "config", "deployment", "exhaustion"),
-    *("full_disk", "jwks", "raw_http", "recurrence", "statements", "two_commands", "typed_client", "wire"),
+    *("full_disk", "jwks", "proxy", "raw_http", "recurrence", "statements", "two_commands", "typed_client", "wire"),
 )
 collect_ignore = [f"test_{name}.py" for name in ONCE] if os.environ.get("TEST_DATABASE_URL") else []
 
@@ -54,6 +55,7 @@ def settings_for(database_url: str | None, **changes: Any) -> Settings:
         leeway=5,
         database_url=database_url,
         pool_size=4,
+        prepare_statements=True,
         cors_origins=(ORIGIN,),
         rate_limit="100000/minute",
         rate_limit_storage="memory://",
@@ -61,7 +63,7 @@ def settings_for(database_url: str | None, **changes: Any) -> Settings:
         log_level="INFO",
         log_format="text",
         workers=1,
-        threads=4,
+        threads=64,
         host="127.0.0.1",
         port=8000,
         trusted_hosts=(),
@@ -178,7 +180,8 @@ class User:
 
     def request(self, method: str, path: str, **options: Any) -> Any:
         headers = {"Authorization": f"Bearer {self.token}"} | options.pop("headers", {})
-        return self.client.open(path, method=method, headers=headers, **options)
+        # As a server has it: the answer is read to its end, and closed.
+        return self.client.open(path, method=method, headers=headers, **{"buffered": True} | options)
 
     def get(self, path: str, **options: Any) -> Any:
         return self.request("GET", path, **options)

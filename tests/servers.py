@@ -143,7 +143,7 @@ def postgres_server() -> Iterator[Server]:
     programs = _postgres_programs()
     password, port = secrets.token_hex(16), _free_port()
     with _folder() as folder:
-        _certificate(folder)
+        certificate(folder)
         _make_cluster(programs / "initdb", folder, password)
         settings: dict[str, str | int | Path] = {
             "listen_addresses": "127.0.0.1",
@@ -172,7 +172,7 @@ def pgbouncer_server(server: str, pool_size: int = 10) -> Iterator[Server]:
     target, port = parse_dsn(server), _free_port()
     own = {**target, "host": "127.0.0.1", "port": str(port), "sslmode": "require"}
     with _folder() as folder:
-        _certificate(folder)
+        certificate(folder)
         _write(folder / "users.txt", f'"{target["user"]}" "{target["password"]}"\n')
         _write(folder / "pgbouncer.ini", _pgbouncer_settings(target, folder, port, pool_size))
         argv = [program, folder / "pgbouncer.ini"]
@@ -230,8 +230,9 @@ def _make_cluster(initdb: Path, folder: Path, password: str) -> None:
     _write(folder / "data" / "pg_hba.conf", "hostssl all all 127.0.0.1/32 scram-sha-256\n")
 
 
-def _certificate(folder: Path) -> None:
+def certificate(folder: Path) -> None:
     """Make tls.crt and tls.key, self-signed, valid for the length of a test run."""
+    _hand_over(folder)
     openssl = _program("openssl", "openssl")
     _run(
         openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",

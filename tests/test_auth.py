@@ -25,7 +25,9 @@ from jwt.utils import base64url_decode, base64url_encode
 from tests.conftest import SECRET, User, assert_problem, settings_for, user_of
 from tests.keyserver import MAKE, Key, KeyServer, compact
 from tests.live import free_port
-from todo_service import auth, config, create_app, jwks
+from todo_service import config, create_app
+from todo_service.http import authentication as auth
+from todo_service.http import keys as jwks
 
 ISSUER = "https://app.example.test"
 BASE = f"{ISSUER}/base"
@@ -471,7 +473,7 @@ def test_refusing_what_is_out_of_proportion_takes_no_time(service: Flask, reason
     [
         "1",
         "a" * 255,
-        str(uuid.uuid4()),
+        "0e9b9bb1-8d1c-446e-9749-6c76f08f9772",
         "t7ELSW0lEp39uxq5NJZMXg028D6AF63U",
         "Zoë 🦊",
         "a'b\"c\\d%_",
@@ -591,7 +593,7 @@ def test_the_unauthenticated_wait_for_no_connection(database_url: str, me: str) 
     app = create_app(settings_for(database_url, pool_size=1))
     bad = hs256(plain(me, exp=time.time() - 60))
     with app.app_context(), ThreadPoolExecutor(1) as pool:
-        taken = app.extensions["database"].pool.connect()
+        taken = app.extensions["engine"].pool.connect()
         waiting = pool.submit(ask, app, hs256(plain(me)))
         for _ in range(20):
             assert_refused(ask(app, bad), EXPIRED)

@@ -11,7 +11,7 @@ from tests.conftest import User, again, assert_problem, revision, run_sql, setti
 from tests.test_conditions import at_once
 from tests.wire import Wire
 from todo_service import create_app
-from todo_service.models import MAX_BATCH, QUOTA
+from todo_service.db.models import MAX_BATCH, QUOTA
 
 ABSENT = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
 

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import SECRET
 from tests.issuer import Issuer, Session
 from tests.live import Service
-from todo_service import jwks
+from todo_service.http import keys as jwks
 
 TOKENS = {
     "Better Auth /token": Session.eddsa,

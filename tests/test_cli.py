@@ -17,10 +17,10 @@ from psycopg2.extensions import parse_dsn
 from tests.conftest import SECRET, User, run_sql, settings_for, stranger, user_of
 from tests.live import free_port
 from tests.servers import MissingProgram, dsn_url, system_postgres
-from todo_service import cli, create_app, retention
+from todo_service import cli, create_app
 from todo_service.config import ROOT
-from todo_service.db import Database
-from todo_service.models import REVISION
+from todo_service.db.models import REVISION
+from todo_service.tasks import retention
 
 
 def invoke(app: Flask, *arguments: str) -> str:
@@ -92,10 +92,9 @@ def test_purge_of_very_much_of_one_user_takes_several_steps(app: Flask, alice: U
         SELECT %(user)s, gen_random_uuid(), 'x', 'x', n, 1, '2000-01-01Z' FROM generate_series(1, %(count)s) AS n
     """
     run_sql(database_url, fill, {"user": alice.id, "count": count})
-    with app.app_context():
-        db: Database = app.extensions["database"]
-        assert db.unscoped(retention.PURGE_TRASH) == [(retention.TASKS_A_STEP,)]
-        assert retention.purge(db).tasks == 7
+    with app.app_context(), cli.unscoped() as session:
+        assert next(retention._counts(session, retention.PURGE_TRASH)) == retention.TASKS_A_STEP
+        assert retention.purge(session).tasks == 7
     assert alice.titles() == ["stays"]
     assert alice.titles("?deleted=true") == []
 
@@ -112,8 +111,8 @@ def test_purge_twice_at_once_removes_each_task_once(app: Flask, database_url: st
     removed: list[int] = []
 
     def purge() -> None:
-        with app.app_context():
-            removed.append(retention.purge(app.extensions["database"])[0])
+        with app.app_context(), cli.unscoped() as session:
+            removed.append(retention.purge(session)[0])
 
     threads = [threading.Thread(target=purge) for _ in range(4)]
     for thread in threads:

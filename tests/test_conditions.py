@@ -15,7 +15,7 @@ from flask import Flask
 from tests.conftest import SECRET, User, again, assert_problem, assert_tagged, await_lock, revision, run_sql
 from tests.live import Service
 from tests.test_cli import invoke
-from todo_service import retention
+from todo_service.tasks import retention
 
 
 def test_read_is_revalidated(alice: User) -> None:

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from tests.conftest import ORIGIN, User, assert_problem, settings_for, token, user_of
 from todo_service import create_app
-from todo_service.blueprint import BESIDE
+from todo_service.api.blueprint import BESIDE
 
 JSON = {"Content-Type": "application/json"}
 ID = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"

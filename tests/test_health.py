@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from tests.conftest import assert_problem, run_sql, settings_for, stranger, user_of
 from todo_service import cli, create_app
 from todo_service.config import ROOT
-from todo_service.models import REVISION
+from todo_service.db.models import REVISION
 
 MIGRATE = "run `flask --app wsgi migrate`"
 
@@ -73,7 +73,7 @@ def test_other_requests_say_so_too(
     response = user_of(app, "carol").request(method, path, json=body)
     assert MIGRATE in assert_problem(response, 503, "unavailable")["detail"]
     assert "does not exist" in capfd.readouterr().err
-    assert app.extensions["database"].pool.checkedin() == 1
+    assert app.extensions["engine"].pool.checkedin() == 1
 
 
 def test_a_role_that_may_not_use_the_schema(make_database: Callable[[], str]) -> None:

@@ -15,8 +15,10 @@ from tests.live import Service
 from tests.test_cli import invoke
 from tests.test_conditions import at_once
 from tests.wire import Wire
-from todo_service import create_app, db, retention
-from todo_service.models import ANSWER_HOURS
+from todo_service import create_app
+from todo_service.db import session
+from todo_service.db.models import ANSWER_HOURS
+from todo_service.tasks import retention
 
 REPLAYED = "Idempotency-Replayed"
 KEPT = ("Content-Type", "Content-Length", "ETag", "Location", "Cache-Control")
@@ -199,7 +201,8 @@ def test_from_two_processes_it_is_done_once(alice: User, database_url: str) -> N
         for turn in range(5):
             answers = list(pool.map(send, [first.url, second.url] * 10, [f"key-{turn}"] * 20))
             done = [answer for answer in answers if answer[0] == 201]
-            assert {status for status, *_ in answers} <= {201, 409}
+            # With ten at once in a process, some are told to come back.
+            assert {status for status, *_ in answers} <= {201, 409, 429}
             assert [replayed for _, _, replayed, _ in done].count(False) == 1
             assert len({(place, body) for _, place, _, body in done}) == 1
             for url in (first.url, second.url):
@@ -236,7 +239,7 @@ def test_a_connection_lost_at_the_commit(database_url: str, name: str, instead: 
 
 def test_a_file_may_take_long_to_read(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """Longer than a transaction may otherwise wait for its next message."""
-    monkeypatch.setattr(db, "PAUSE", 1)
+    monkeypatch.setattr(session, "KEEP", "SET LOCAL idle_in_transaction_session_timeout = 1000; ")
     todos = "".join(f"BEGIN:VTODO\r\nUID:{n}\r\nSUMMARY:Buy milk {n}\r\nEND:VTODO\r\n" for n in range(20_000))
     headers = {"Content-Type": "text/calendar", "Idempotency-Key": "key-1"}
     body = f"BEGIN:VCALENDAR\r\n{todos}END:VCALENDAR\r\n"

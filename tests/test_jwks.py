@@ -18,7 +18,8 @@ from tests.conftest import SECRET, assert_problem, settings_for
 from tests.keyserver import ALGORITHMS, ANSWERS, MAKE, Key, KeyServer
 from tests.live import Service
 from tests.test_auth import ISSUER, MALFORMED, UNLISTED, ask, assert_refused, claims, hs256, plain, signed
-from todo_service import create_app, jwks
+from todo_service import create_app
+from todo_service.http import keys as jwks
 
 FAILURES = [answer for answer in ANSWERS if answer != "keys"]
 # Seconds: what needs nothing of the key server takes milliseconds, and this is less than any wait for it.

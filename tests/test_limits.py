@@ -19,8 +19,9 @@ from flask import Flask
 
 from tests.conftest import ORIGIN, SECRET, User, assert_problem, settings_for, token, user_of
 from tests.live import Service, free_port
-from todo_service import create_app, limits
+from todo_service import create_app
 from todo_service.config import SettingsError
+from todo_service.http import rate_limit as limits
 
 Make = Callable[..., Flask]
 

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from tests.conftest import User, again, assert_problem
-from todo_service.listing import SORTS
+from todo_service.tasks.listing import SORTS
 
 
 def pages(user: User, path: str) -> list[list[dict[str, Any]]]:

@@ -68,6 +68,7 @@ def test_off_costs_nothing() -> None:
         (f"Bearer {TOKEN}x", 401),
         (f"Bearer {token('alice')}", 401),
     ],
+    ids=["none", "other scheme", "no token", "wrong", "not ASCII", "too long", "a user's"],
 )
 def test_wants_its_token(measured: Flask, authorization: str | None, status: int) -> None:
     headers = {"Authorization": authorization} if authorization else {}
@@ -111,7 +112,7 @@ def test_connections_are_counted(measured: Flask, database_url: str) -> None:
     page = scrape(measured)
     assert value(page, "todo_database_connections_max") == 4
     assert value(page, "todo_database_connections_in_use") == 0
-    with measured.extensions["database"].pool.connect() as connection:
+    with measured.extensions["engine"].pool.connect() as connection:
         assert value(scrape(measured), "todo_database_connections_in_use") == 1
         pid = connection.get_backend_pid()
     # One that dies is not in use any more, either.

@@ -16,11 +16,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.conftest import ORIGIN, User, assert_problem, token
 from tests.npm import install, run
-from todo_service.etags import JSON_OPTIONS, answer
-from todo_service.models import PRIORITIES
-from todo_service.parameters import LIST_ALIASES
-from todo_service.queries import TASK
-from todo_service.schemas import Task, task_out
+from todo_service.db.models import PRIORITIES
+from todo_service.http.conditions import JSON_OPTIONS, answer
+from todo_service.schemas.parameters import LIST_ALIASES
+from todo_service.schemas.tasks import Task, task_out
+from todo_service.tasks.queries import TASK
 
 OPERATIONS = {
     "listTasks": "get /api/tasks",
@@ -441,7 +441,7 @@ def test_fast_way_out_equals_the_schema(changes: dict[str, Any]) -> None:
     task = SimpleNamespace(**values)
     task.due_date = values["due_on"] or values["due_at"]
     task.priority = PRIORITIES[values["priority"] - 1]
-    row = tuple(values[column.name] for column in TASK)
+    row = SimpleNamespace(**{column.name: values[column.name] for column in TASK})
     assert answer(task_out(row)).get_data() == orjson.dumps(Task().dump(task), option=JSON_OPTIONS)
 
 

@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import combinations
 
 import pytest
 
 from tests.conftest import SECRET, run_sql, token, wait_for
 from tests.live import Answer, Connection, Service, UnansweredError, connections
+from tests.proxy import Proxy
 from tests.wire import Wire
 from todo_service.errors import PROBLEM_JSON
 
@@ -44,6 +46,14 @@ def slow_requests(wire: Wire) -> int:
     return sum("slow" in sql for sql in wire.queries)
 
 
+def reached(wire: Wire, count: int) -> bool:
+    return slow_requests(wire) == count
+
+
+def replaced(service: Service, worker: int) -> bool:
+    return len(service.workers() - {worker}) == 2
+
+
 def somebody() -> tuple[str, str]:
     """Somebody's id, and a token for it."""
     user = f"carol-{secrets.token_hex(6)}"
@@ -51,22 +61,38 @@ def somebody() -> tuple[str, str]:
 
 
 @contextmanager
+def clients_of_both(service: Service) -> Iterator[dict[int, list[Connection]]]:
+    """Three connections to each worker: whichever is awake first accepts the next, so it takes some to have them."""
+    with ExitStack() as closing:
+        made: list[Connection] = []
+        places: dict[int, list[Connection]] = {}
+
+        def enough() -> bool:
+            made.append(closing.enter_context(Connection(service.url, somebody()[1])))
+            made[-1].connect()
+            for worker in service.workers():
+                place = connections(worker)
+                places[worker] = [client for client in made if (service.port, client.port) in place]
+            return len(places) == 2 and min(map(len, places.values())) >= 3
+
+        wait_for(enough, "one worker accepts all")
+        chosen = {worker: clients[:3] for worker, clients in places.items()}
+        for client in set(made) - {client for clients in chosen.values() for client in clients}:
+            # Or a thread would wait for what it says.
+            client.close()
+        yield chosen
+
+
+@contextmanager
 def slow_requests_to_both(wire: Wire, service: Service) -> Iterator[dict[int, list[Future[Answer]]]]:
-    """Requests under way, by the worker that has them: so many that one worker's four threads are not enough."""
-    with ThreadPoolExecutor(6) as pool, ExitStack() as closing:
-        clients = [closing.enter_context(Connection(service.url, somebody()[1])) for _ in range(6)]
+    """Requests under way, by the worker that has them."""
+    with ThreadPoolExecutor(6) as pool, clients_of_both(service) as clients:
         wire.reset()
-        answers = []
-        for client in clients:
-            answers.append(pool.submit(client.request, "POST", "/api/tasks", {"title": "slow"}))
-            wait_for(lambda: slow_requests(wire) == len(answers), "a request did not reach the database")
-        places = {worker: connections(worker) for worker in service.workers()}
-        yield {
-            worker: [
-                answer for client, answer in zip(clients, answers, strict=True) if (service.port, client.port) in place
-            ]
-            for worker, place in places.items()
-        }
+        under_way: dict[int, list[Future[Answer]]] = {worker: [] for worker in clients}
+        for number, (worker, client) in enumerate((w, c) for w, group in clients.items() for c in group):
+            under_way[worker].append(pool.submit(client.request, "POST", "/api/tasks", {"title": "slow"}))
+            wait_for(partial(reached, wire, number + 1), "a request did not reach the database")
+        yield under_way
 
 
 def test_a_stop_answers_what_is_under_way_and_readiness_fails_first(wire: Wire, database_url: str) -> None:
@@ -141,38 +167,90 @@ def test_workers_that_have_had_enough_requests_are_replaced_unnoticed(wire: Wire
         load.check()
 
 
+# Through nginx, as deploy/nginx.conf has it
+
+
+def test_a_stop_behind_the_proxy_answers_what_is_under_way(wire: Wire) -> None:
+    with (
+        serve(wire) as service,
+        Proxy(service) as proxy,
+        ThreadPoolExecutor(1) as pool,
+        Connection(proxy.url) as probe,
+        Connection(proxy.url, somebody()[1]) as client,
+    ):
+        wire.reset()
+        slow = pool.submit(client.request, "POST", "/api/tasks", {"title": "slow"})
+        wait_for(lambda: slow_requests(wire) == 1, "the request did not reach the database")
+        service.process.send_signal(signal.SIGTERM)
+        while (ready := probe.request("GET", "/health/ready")).status == 200:
+            pass
+        assert (ready.status, ready.headers["Content-Type"]) == (503, PROBLEM_JSON)
+        assert "stopping" in ready.json["detail"]
+        assert probe.request("GET", "/api/docs").status == 200, "others are served until it is known"
+        assert slow.result(SECONDS).status == 201
+        assert service.process.wait(SECONDS) == 0
+
+
+def test_a_reload_behind_the_proxy_goes_unnoticed(service: Service) -> None:
+    before = service.workers()
+    with Proxy(service) as proxy, Load(proxy) as load:
+        service.reload()
+        wait_for(lambda: len(service.workers()) == 2 and not service.workers() & before, "the workers stayed")
+    load.check()
+
+
+def test_killed_workers_behind_the_proxy_fail_nothing_that_can_be_repeated(service: Service) -> None:
+    """RFC 9110, 9.2.2"""
+    with Proxy(service) as proxy, Load(proxy, change="PUT") as load:
+        for _ in range(3):
+            killed = min(service.workers())
+            service.kill_worker(killed)
+            wait_for(partial(replaced, service, killed), "no new worker came")
+            # Until the new one serves.
+            with clients_of_both(service):
+                pass
+    load.check()
+
+
 class Load:
-    """Clients who repeat nothing.
+    """Clients who repeat nothing. What they change is made first, unless the `change` is to make it.
 
     Half of them keep their connections, each with its own pause between two requests; the others come anew for each,
     and take a moment until they ask.
     """
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._ending = threading.Event()
+    def __init__(self, service: Service | Proxy, change: str = "POST") -> None:
+        self._service, self._change = service, change
+        self._ending, self._made = threading.Event(), threading.Semaphore(0)
         self._statuses: list[int] = []
         self._pool = ThreadPoolExecutor(2 * len(PAUSES))
 
     def __enter__(self) -> "Load":
         self._clients = [self._pool.submit(self._work, pause) for pause in PAUSES]
         self._clients += [self._pool.submit(self._come_and_go) for _ in PAUSES]
+        if self._change != "POST":
+            for _ in PAUSES:
+                assert self._made.acquire(timeout=SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
+        wait_for(lambda: len(self._statuses) > 100, "hardly anything was asked")
         self._ending.set()
         self._pool.shutdown()
 
     def check(self) -> None:
         for client in self._clients:
             client.result()
-        assert set(self._statuses) == {200, 201}
-        assert len(self._statuses) > 100
+        assert set(self._statuses) <= {200, 201}
 
     def _work(self, pause: float) -> None:
         with Connection(self._service.url, somebody()[1]) as connection:
+            path = "/api/tasks"
+            if self._change != "POST":
+                path += "/" + connection.request("POST", path, {"title": "quick"}).json["id"]
+                self._made.release()
             while not self._ending.is_set():
-                self._statuses.append(connection.request("POST", "/api/tasks", {"title": "quick"}).status)
+                self._statuses.append(connection.request(self._change, path, {"title": "quick"}).status)
                 self._statuses.append(connection.request("GET", "/api/tasks?limit=5").status)
                 self._ending.wait(pause)
 

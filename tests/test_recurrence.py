@@ -14,8 +14,8 @@ from dateutil.rrule import rrulestr
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from todo_service.recurrence import parse, successor, to_ics
-from todo_service.rrule import EVERY_MONTH, MAX_LENGTH, SHORTCUTS, clamped, read
+from todo_service.tasks.recurrence.rules import EVERY_MONTH, MAX_LENGTH, SHORTCUTS, clamped, read
+from todo_service.tasks.recurrence.successor import parse, successor, to_ics
 
 BERLIN, NEW_YORK, CAIRO = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York"), ZoneInfo("Africa/Cairo")
 WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")

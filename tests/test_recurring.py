@@ -17,8 +17,8 @@ from tests.test_sync import Client, changes, of_server
 from tests.test_transfer import export, imported
 from tests.wire import Wire
 from todo_service import create_app
-from todo_service.models import MAX_BATCH, MAX_OCCURRENCE
-from todo_service.rrule import MAX_LENGTH
+from todo_service.db.models import MAX_BATCH, MAX_OCCURRENCE
+from todo_service.tasks.recurrence.rules import MAX_LENGTH
 
 Task = dict[str, Any]
 

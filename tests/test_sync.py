@@ -11,8 +11,9 @@ from flask import Flask
 from tests.conftest import User, assert_problem, run_sql, settings_for, user_of
 from tests.test_cli import age, invoke
 from tests.wire import Wire
-from todo_service import create_app, retention
-from todo_service.changes import LAST_ID, Token, encode
+from todo_service import create_app
+from todo_service.api.changes import LAST_ID, Token, encode
+from todo_service.tasks import retention
 
 Task = dict[str, Any]
 

@@ -18,9 +18,18 @@ import pytest
 from flask import Flask
 from werkzeug.datastructures import Headers
 
-from tests.conftest import User, assert_problem, assert_tagged, revision, run_sql, settings_for, user_of, wait_for
+from tests.conftest import (
+    User,
+    assert_problem,
+    assert_tagged,
+    revision,
+    run_sql,
+    settings_for,
+    user_of,
+    wait_for,
+)
 from todo_service import create_app
-from todo_service.models import QUOTA
+from todo_service.db.models import QUOTA
 
 ABSENT = "/api/tasks/0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
 
@@ -613,7 +622,7 @@ def test_quota_under_writers_who_wait_for_each_other(alice: User, database_url: 
         holder.rollback()
         statuses = sorted(done.result() for done in waiting)
     for app in apps:
-        app.extensions["database"].pool.dispose()
+        app.extensions["engine"].dispose()
     live = "SELECT count(*) FROM tasks WHERE user_id = %(user)s AND deleted_at IS NULL"
     assert run_sql(database_url, live, {"user": alice.id}) == [(QUOTA,)]
     assert [status < 300 for status in statuses].count(True) == room

@@ -26,9 +26,11 @@ from hypothesis import strategies as st
 
 from tests.conftest import ORIGIN, User, again, assert_problem, run_sql, settings_for, user_of
 from tests.wire import Wire
-from todo_service import create_app, formats_csv, portable
-from todo_service.models import MAX_TAG, MAX_TAGS, QUOTA
-from todo_service.search import fold
+from todo_service import create_app
+from todo_service.db.models import MAX_TAG, MAX_TAGS, QUOTA
+from todo_service.formats import csv as formats_csv
+from todo_service.formats import entries as portable
+from todo_service.tasks.search import fold
 
 JSON, CSV, ICS = "application/json", "text/csv", "text/calendar"
 TYPES = {"json": JSON, "csv": CSV, "ics": ICS}
@@ -785,7 +787,7 @@ def test_an_export_takes_little_memory(crowded: User) -> None:
     """Whatever there is: the peak is that of a few pages, where the whole is 40 MB and more as objects."""
     for form, most in (("json", None), ("csv", 30), ("ics", 10)):
         tracemalloc.start()
-        response = crowded.get(f"/api/tasks/export?format={form}")
+        response = crowded.get(f"/api/tasks/export?format={form}", buffered=False)
         chunks = lines = size = 0
         for chunk in response.response:
             chunks, lines, size = chunks + 1, lines + chunk.count(b'"title":'), size + len(chunk)
@@ -858,6 +860,7 @@ def test_an_export_whose_backend_is_killed_begins_anew(alice: User, several_page
             return "SET LOCAL ROLE NONE; SELECT pg_terminate_backend(pg_backend_pid())"
         return sql
 
+    assert reader.get("/health/ready").status_code == 200
     wire.reset()
     wire.rewrite = kill_once
     assert [task["id"] for task in json.loads(export(reader))["tasks"]] == several_pages
@@ -877,7 +880,7 @@ def test_nothing_is_left_of_an_export(crowded: User) -> None:
 
     before = nameless()
     for most in (0, 1, 2, 1000):
-        response = crowded.get("/api/tasks/export")
+        response = crowded.get("/api/tasks/export", buffered=False)
         assert nameless() == before + 1
         assert len(list(itertools.islice(response.response, most))) <= most
         response.close()

@@ -19,7 +19,7 @@ from psycopg2.extensions import parse_dsn
 from tests import servers
 from tests.servers import MissingProgram, Server, dsn_url, pgbouncer_server, postgres_server
 from tests.wire import Wire
-from todo_service.deadlines import within
+from todo_service.db import deadlines
 
 AS_ALICE = "SET LOCAL ROLE wire_reader; SET LOCAL app.user_id = 'alice'; SELECT current_user, {setting}"
 WHO = "SELECT current_user, {setting}"
@@ -162,13 +162,14 @@ def test_dsn_keeps_other_parameters() -> None:
         assert parse_dsn(wire.dsn("two")) == kept | own | {"dbname": "two"}
 
 
-def test_hold_and_release(wire: Wire) -> None:
+def test_hold_and_release(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadlines, "CONNECT_SECONDS", 0.5)
     connection = connect(wire.dsn())
     wire.hold()
     thread, results = in_background(lambda: fetch(connection, "SELECT 1"))
     thread.join(0.5)
     assert thread.is_alive()
-    with within(0.5), pytest.raises(psycopg2.OperationalError):
+    with pytest.raises(psycopg2.OperationalError):
         psycopg2.connect(wire.dsn())
     wire.release()
     thread.join(10)

@@ -5,29 +5,15 @@ from functools import partial
 from flask import Flask, request
 from werkzeug.wsgi import get_host
 
-from . import (
-    batch,
-    changes,
-    cli,
-    cors,
-    docs,
-    embedded,
-    errors,
-    etags,
-    health,
-    limits,
-    logs,
-    metrics,
-    parsing,
-    stats,
-    tasks,
-    transfer,
-)
-from .auth import Authenticator
-from .blueprint import TaskConverter
+from . import cli, errors
+from .api import batch, changes, document, health, stats, tasks, transfer
+from .api.blueprint import TaskConverter
 from .config import Settings, load
-from .db import Database
-from .service import Service
+from .db import embedded
+from .db.engine import make_engine
+from .http import conditions, cors, logs, metrics, parsing, rate_limit
+from .http.authentication import Authenticator
+from .http.gate import gate_for
 
 MAX_BODY = 1024 * 1024
 
@@ -47,7 +33,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.database_url is None:
         embedded.package()
     logs.configure(settings)
-    app = Service("todo_service", static_folder=None)
+    app = Flask("todo_service", static_folder=None)
     app.request_class = parsing.Request
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     # A redirect, be it to the address without the slash or to the other family, would break a browser's preflight.
@@ -57,18 +43,20 @@ def create_app(settings: Settings | None = None) -> Flask:
     logs.register(app)
     if settings.trusted_hosts:
         app.before_request(partial(refuse_other_hosts, settings.trusted_hosts))
-    limits.register(app, settings)
-    app.after_request(etags.caching)
+    rate_limit.register(app, settings)
+    app.after_request(conditions.caching)
     app.after_request(parsing.confirm_strictness)
+    app.after_request(parsing.read_the_rest)
     if settings.cors_origins:
         cors.register(app, settings.cors_origins)
-    api = docs.api_of(app)
+    api = document.api_of(app)
     for module in (tasks, batch, changes, stats, transfer):
         api.register_blueprint(module.blueprint)
-    docs.publish(app, api)
+    document.publish(app, api)
     app.register_blueprint(health.blueprint)
     errors.register(app)
     app.extensions["authenticator"] = Authenticator(settings)
-    app.extensions["database"] = Database(settings)
+    app.extensions["gate"] = gate_for(settings.threads, settings.pool_size)
+    app.extensions["engine"] = make_engine(settings)
     metrics.register(app, settings)
     return app

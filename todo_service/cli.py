@@ -16,13 +16,15 @@ from flask.cli import with_appcontext
 from psycopg2 import Error as DriverError
 from sqlalchemy.exc import DBAPIError
 
-from . import portable, retention
 from .config import ROOT, Settings
-from .db import database
-from .diagnosis import explained
+from .db.diagnosis import explained
+from .db.engine import address
+from .db.models import REVISION
+from .db.session import Session
 from .errors import Problem
-from .imports import add_tasks
-from .models import REVISION
+from .formats import entries
+from .tasks import retention
+from .tasks.imports import add_tasks
 
 VERBS = ("Buy", "Call", "Write to", "Repair", "Plan", "Read", "Clean", "Return", "Book", "Water")
 THINGS = ("the neighbours", "the bike", "a birthday present", "the tax office", "the garden", "a train", "the library")
@@ -33,6 +35,16 @@ def register(app: Flask, settings: Settings) -> None:
     app.extensions["settings"] = settings
     for function in (migrate, purge, renew, forget, serve, token, seed):
         app.cli.add_command(function)
+
+
+def settings() -> Settings:
+    found: Settings = current_app.extensions["settings"]
+    return found
+
+
+def unscoped() -> Session:
+    """A session for what concerns all users."""
+    return Session(current_app.extensions["engine"], unscoped=True)
 
 
 class Command(click.Command):
@@ -49,7 +61,7 @@ class Command(click.Command):
 @with_appcontext
 def migrate() -> None:
     """Bring the database's schema up to date."""
-    found = upgrade(database().url)
+    found = upgrade(address(settings()))
     if found == REVISION:
         click.echo(f"the schema is up to date: revision {found}")
     elif found and found > REVISION:
@@ -76,9 +88,11 @@ def upgrade(url: str) -> str | None:
 @with_appcontext
 def purge() -> None:
     """Remove what is kept for a while only and whose time is over. For cron; may run on several machines at once."""
-    trash, tombstones, answers = retention.purge(database())
+    with unscoped() as session:
+        trash, tombstones, answers = retention.purge(session)
+        left = retention.due(session)
     click.echo(f"{trash} tasks removed for good, {tombstones} tombstones dropped, {answers} Idempotency-Keys forgotten")
-    if any(left := retention.due(database())):
+    if any(left):
         click.echo(f"left for the next run, as their users were busy: {listed(left)}")
 
 
@@ -86,7 +100,9 @@ def purge() -> None:
 @with_appcontext
 def renew() -> None:
     """End all ETags and sync tokens given out so far. For a database that was restored from a backup."""
-    click.echo(f"{retention.renew(database())} users renewed: their clients read lists anew, and sync from the start")
+    with unscoped() as session:
+        renewed = retention.renew(session)
+    click.echo(f"{renewed} users renewed: their clients read lists anew, and sync from the start")
 
 
 @click.command(cls=Command)
@@ -94,7 +110,8 @@ def renew() -> None:
 @with_appcontext
 def forget(user_id: str) -> None:
     """Remove everything of USER_ID, who deleted their account. To repeat it is no failure."""
-    removed = retention.forget(database(), user_id)
+    with Session(current_app.extensions["engine"], user_id) as session:
+        removed = retention.forget(session)
     click.echo(f"removed all of {user_id}: {listed(removed)}" if removed else f"nothing is kept of a user {user_id}")
 
 
@@ -112,11 +129,11 @@ def token(user: str, days: int) -> None:
 
 
 def make_token(user: str, days: int = 1) -> str:
-    settings: Settings = current_app.extensions["settings"]
-    if not settings.secrets:
+    secrets = settings().secrets
+    if not secrets:
         raise click.ClickException("there is no BETTER_AUTH_SECRET to sign a token with")
     now = int(time.time())
-    return jwt.encode({"sub": user, "iat": now, "exp": now + days * 86400}, settings.secrets[0], "HS256")
+    return jwt.encode({"sub": user, "iat": now, "exp": now + days * 86400}, secrets[0], "HS256")
 
 
 @click.command(cls=Command)
@@ -132,7 +149,8 @@ def seed(users: int, tasks: int) -> None:
             # The same ones each time, however many.
             user, draw = f"user-{number}", random.Random(number)  # noqa: S311
             drawn = ((f"task {n}", made_up(draw)) for n in range(tasks))
-            made += add_tasks(user, portable.rows(user, drawn, datetime.now(UTC)))
+            with Session(current_app.extensions["engine"], user) as session:
+                made += add_tasks(session, entries.rows(user, drawn, datetime.now(UTC)))
     click.echo(f"{made} tasks made, for {users} users; {users * tasks - made} were there already")
 
 
@@ -151,12 +169,12 @@ def serve() -> None:
     from gunicorn.app.wsgiapp import WSGIApplication
 
     # The workers find the bundled PostgreSQL by this, so that only this process starts and stops it.
-    os.environ["DATABASE_URL"] = database().url
-    upgrade(database().url)
+    os.environ["DATABASE_URL"] = address(settings())
+    upgrade(address(settings()))
     threading.Thread(target=stop_with, args=(os.getppid(),), daemon=True).start()
     sys.argv = ["gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"]
     gunicorn = WSGIApplication()
-    first_steps = instructions(current_app.extensions["settings"])
+    first_steps = instructions(settings())
     gunicorn.cfg.set("when_ready", lambda _server: click.echo(first_steps))
     gunicorn.run()
 

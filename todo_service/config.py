@@ -19,6 +19,8 @@ from marshmallow.validate import Length, OneOf, Range, Validator
 from psycopg2 import ProgrammingError
 from psycopg2.extensions import parse_dsn
 
+# Of the service and its API; nowhere else.
+VERSION = "1.0.0"
 ROOT = Path(__file__).resolve().parent.parent
 MIN_SECRET_BYTES = 32
 # What Better Auth signs with when nobody configured a secret: published, so anyone can forge tokens with it.
@@ -45,6 +47,7 @@ class Settings:
     leeway: int
     database_url: str | None
     pool_size: int
+    prepare_statements: bool
     cors_origins: tuple[str, ...]
     rate_limit: str
     rate_limit_storage: str
@@ -89,6 +92,7 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
         leeway=env.int("JWT_LEEWAY_SECONDS", 5, validate=Range(0, 60)),
         database_url=database_url(env),
         pool_size=env.int("DB_POOL_SIZE", min(threads or 8, 8), validate=Range(1, 64)),
+        prepare_statements=env.bool("DB_PREPARE", True),
         cors_origins=listed(env, "CORS_ORIGINS", ["http://localhost:3000"], validate=origins),
         rate_limit=env.str("RATELIMIT_DEFAULT", "300/minute", validate=rate),
         rate_limit_storage=env.str("RATELIMIT_STORAGE_URI", "memory://", validate=storage),

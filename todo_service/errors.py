@@ -19,12 +19,13 @@ same door, and so does an exception nobody expected, which is logged and told to
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 import orjson
 from flask import Flask, Response, g
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 log = logging.getLogger(__name__)
@@ -54,9 +55,11 @@ class Problem(Exception):
         # A field's name is the client's own text, and may hold what UTF-8 can't express.
         self.errors = [{"field": printable(field), "message": message} for field, message in errors]
         self.headers = dict(headers or {})
+        self.place: str | None = None
 
     def within(self, place: str) -> "Problem":
         """The same failure, said to be that of one part of the request."""
+        self.place = place
         self.detail = f"{place}: {self.detail}"
         self.errors = [{"field": place, "message": self.detail}]
         return self
@@ -93,6 +96,17 @@ class NotFound(Problem):
     status, code = 404, "not-found"
 
 
+class Missing(NotFound):
+    """No task of the user's matched; which problem that is, is found out when the transaction is over (`queries.py`).
+
+    `versions`: those that an If-Match named.
+    """
+
+    def __init__(self, id: str, versions: Collection[str] | None = None) -> None:
+        super().__init__("There is no task with this id.")
+        self.id, self.versions = id, versions
+
+
 class Conflict(Problem):
     status, code = 409, "conflict"
 
@@ -121,12 +135,12 @@ class Invalid(Problem):
 
 
 class TooManyRequests(Problem):
-    """Over the rate limit; `retry_after` in whole seconds."""
+    """Over a limit; `retry_after` in whole seconds."""
 
     status, code = 429, "rate-limited"
 
-    def __init__(self, detail: str, retry_after: int) -> None:
-        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+    def __init__(self, detail: str, retry_after: int, code: str | None = None) -> None:
+        super().__init__(detail, code=code, headers={"Retry-After": str(retry_after)})
 
 
 class Unavailable(Problem):
@@ -151,6 +165,8 @@ def register(app: Flask) -> None:
     """Make `app` answer every failure as a problem."""
     app.register_error_handler(Problem, render)
     app.register_error_handler(HTTPException, from_http)
+    # No connection was free in time (SQLAlchemy's pool).
+    app.register_error_handler(PoolTimeout, lambda _: render(busy()))
     app.register_error_handler(Exception, from_unexpected)
 
 

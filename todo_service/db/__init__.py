@@ -1,0 +1,1 @@
+"""PostgreSQL: the tables, the session and its two walls, the engine."""

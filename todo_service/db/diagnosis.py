@@ -1,0 +1,110 @@
+"""What PostgreSQL's errors mean: the answer for the client, and a line for the operator: what is wrong, what to do.
+
+The line holds the server's or libpq's own sentence, which names hosts, roles and tables but never a password.
+"""
+
+import re
+
+import psycopg2
+from psycopg2.errors import (
+    CheckViolation,
+    InsufficientPrivilege,
+    InvalidParameterValue,
+    UndefinedColumn,
+    UndefinedTable,
+)
+
+from ..errors import Invalid, Problem, Unavailable
+from .models import CONSTRAINT_PROBLEMS, ROLE, VERSION_TABLE, Base
+
+CHECK = "Check the address, the user and the password in DATABASE_URL, and that the database runs and exists."
+# What the database must have; a bug that asks for something else is no matter of migrations.
+OURS = {VERSION_TABLE} | {name for table in Base.metadata.tables.values() for name in (table.name, *table.c.keys())}
+
+LATE = ("The database took too long; nothing was changed, please try again.", "statement given up: {}")
+RETRY = ("The database could not do this now; nothing was changed, please try again.", "the database refuses: {}")
+# What is said to the client and to the operator: by SQLSTATE, or its first two characters (PostgreSQL, appendix A).
+REFUSALS = {
+    "55P03": LATE,
+    "57014": LATE,
+    "25006": (
+        "The database takes no changes at the moment; please try again.",
+        "the database takes no changes: {} Is DATABASE_URL that of a replica?",
+    ),
+    "42501": (
+        "The database can't be used at the moment; please try again.",
+        "the database refuses: {} The user in DATABASE_URL must be the one that migrated, or a member of it.",
+    ),
+    "53": (
+        "The database has no room left; nothing was changed, please try again later.",
+        "the database has no room left: {} Make room on its disk, or give it more.",
+    ),
+    "58": (
+        "The database has trouble with its disk; nothing was changed, please try again later.",
+        "the database has trouble with its disk: {} See its own log.",
+    ),
+}
+
+
+def unreachable(error: Exception, advice: str = CHECK) -> Unavailable:
+    """There is no connection to be had."""
+    return Unavailable(
+        "The database cannot be reached; please try again.",
+        f"the database cannot be reached: {sentence(error)} {advice}",
+    )
+
+
+def not_migrated(found: str) -> Unavailable:
+    """The schema is missing, or older than the code; `found`: how that came out."""
+    advice = "the database's schema is missing or older than this service: run `flask --app wsgi migrate`."
+    return Unavailable(advice.capitalize(), f"{found} So {advice}")
+
+
+def refusal(error: psycopg2.Error) -> Problem | None:
+    """What the server's answer to a statement means; None for a bug, and for a connection that is lost.
+
+    Nothing was done, as the server has said so; and the connection is as good as before.
+    """
+    if not answered(error):
+        return None
+    if isinstance(error, CheckViolation):
+        meant = CONSTRAINT_PROBLEMS.get(error.diag.constraint_name or "")
+        return Invalid([meant]) if meant else None
+    if lacks_ours(error):
+        return not_migrated(sentence(error))
+    # The second wall (row-level security) refuses by the same code, and means a bug.
+    if isinstance(error, InsufficientPrivilege) and error.diag.source_function == "ExecWithCheckOptions":
+        return None
+    code = error.pgcode or ""
+    known = REFUSALS.get(code) or REFUSALS.get(code[:2]) or (isinstance(error, psycopg2.OperationalError) and RETRY)
+    return Unavailable(known[0], known[1].format(sentence(error))) if known else None
+
+
+def lacks_ours(error: psycopg2.Error) -> bool:
+    """Whether it is a table, a column or the role of ours that the database doesn't have."""
+    named = set(re.findall(r"\w+", error.diag.message_primary or ""))
+    if isinstance(error, UndefinedTable | UndefinedColumn):
+        return bool(named & OURS)
+    return isinstance(error, InvalidParameterValue) and ROLE in named
+
+
+def answered(error: psycopg2.Error) -> bool:
+    """Whether this is the server's answer to a statement, after which the connection goes on; not what ended it."""
+    return error.diag.severity_nonlocalized == "ERROR"
+
+
+def explained(error: Exception) -> str:
+    """A failed command's line: of a Problem, or of an error of the driver, which SQLAlchemy may have wrapped."""
+    error = getattr(error, "orig", None) or error
+    if isinstance(error, psycopg2.OperationalError) and not answered(error):
+        error = unreachable(error)
+    elif isinstance(error, psycopg2.Error):
+        error = refusal(error) or error
+    return getattr(error, "reason", None) or sentence(error)
+
+
+def sentence(error: BaseException) -> str:
+    """What the error says of itself: one line, with a full stop or the like at its end."""
+    said = error.diag.message_primary if isinstance(error, psycopg2.Error) else None
+    line = " ".join((said or str(error) or type(error).__name__).split())
+    return line if line[-1] in ".?!" else f"{line}."

@@ -1,0 +1,70 @@
+"""Statements that PostgreSQL knows by a name, because it spends half of its time for a short one on planning it.
+
+What a connection has sent a few times is prepared there, and goes by its name from then on. Behind a pooler that gives
+each message another connection (PgBouncer's transaction mode) the name may be unknown, or taken already by the same
+statement: then the message fails as a whole, and is sent again as it was; that connection prepares nothing more.
+Off by `DB_PREPARE=off`; nothing else knows of it.
+"""
+
+import hashlib
+import re
+from functools import lru_cache
+from typing import Any
+
+from psycopg2.errors import DuplicatePreparedStatement, FeatureNotSupported, InvalidSqlStatementName
+from sqlalchemy import Engine, Text, event
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import NullType, TypeEngine
+
+from .session import SCOPED
+
+# So often a statement is sent in full on a connection before it is prepared; and so many are prepared at most.
+SENT_BEFORE, MAX_PREPARED = 3, 100
+PARAMETER = re.compile(r"%\((\w+)\)s")
+UNKNOWN = (DuplicatePreparedStatement, FeatureNotSupported, InvalidSqlStatementName)
+
+
+def use(engine: Engine) -> None:
+    """Have `engine` prepare what it sends often."""
+    event.listen(engine, "do_execute", execute)
+
+
+def execute(cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext) -> bool:
+    """Send a statement by its name (SQLAlchemy's event do_execute); False: it is to be sent as it is."""
+    connection, body = cursor.connection, context.statement
+    known: dict[str, int] | None = connection.prepared
+    # Inside of a transaction it could not be sent again, were the name unknown.
+    if known is None or context.compiled is None or not body or not statement.startswith(SCOPED):
+        return False
+    if len(known) >= MAX_PREPARED and body not in known:
+        return False
+    known[body] = count = known.get(body, 0) + 1
+    if count <= SENT_BEFORE:
+        return False
+    prepare, by_name = texts(body, context.compiled)
+    message = (prepare if count == SENT_BEFORE + 1 else "") + statement.removesuffix(body) + by_name
+    try:
+        cursor.execute(message, parameters)
+    except UNKNOWN:
+        connection.prepared = None
+        cursor.execute(statement, parameters)
+    return True
+
+
+@lru_cache(maxsize=512)
+def texts(body: str, compiled: SQLCompiler) -> tuple[str, str]:
+    """What prepares a statement, and what executes it. The same name is the same statement, whoever has prepared it."""
+    names = list(dict.fromkeys(PARAMETER.findall(body)))
+    numbered = PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", body)
+    types = f"({', '.join(type_name(compiled.binds[name].type) for name in names)})" if names else ""
+    values = f"({', '.join(f'%({name})s' for name in names)})" if names else ""
+    name = "todo_" + hashlib.sha256(f"{types} {numbered}".encode()).hexdigest()[:16]
+    return f"PREPARE {name}{types} AS {numbered}; ", f"EXECUTE {name}{values}"
+
+
+def type_name(kind: TypeEngine[Any]) -> str:
+    """Without the collation that belongs to columns; PostgreSQL finds out itself what isn't known."""
+    names = {Text: "text", NullType: "unknown"}
+    return names.get(type(kind)) or kind.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]

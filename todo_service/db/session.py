@@ -1,0 +1,149 @@
+"""Whose rows a statement may see. Both walls between users stand here; a security engineer reads this module first.
+
+A request has one `Session`, of one owner. What it executes meets two walls:
+
+1. Every statement on a user's rows begins its conditions with `user_id = :owner`, and gets `session.owner` for that.
+2. PostgreSQL shows and takes no other rows: each statement goes out in one message together with the owner it runs for,
+   `SET LOCAL ROLE`, `SET LOCAL app.user_id`, the statement. The role has no rights but on the service's tables, and
+   row-level security lets it at the rows of `app.user_id` alone: a query that forgot its filter finds nothing foreign.
+
+The engine is in AUTOCOMMIT, so PostgreSQL runs such a message as one transaction: it costs one round trip, is committed
+when the answer is there, and leaves nothing behind on the connection (which may be PgBouncer's, shared by others).
+Statements that belong together run in `with session.transaction():`, which sends its BEGIN in front of the first one.
+
+A session without an owner sees nothing. What must see all rows (the purge, health) says so by name: `unscoped`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from psycopg2 import extensions
+from sqlalchemy import Connection as CoreConnection
+from sqlalchemy import Engine, event, orm
+from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
+from sqlalchemy.orm import SessionTransaction, SessionTransactionOrigin
+
+from .models import ROLE
+
+# Deadlines in seconds; each lies inside the next: a lock, a statement, its answer.
+LOCK, STATEMENT, ANSWER = 2, 3, 4
+# How long PostgreSQL keeps a transaction, and its locks, that has no next message: a machine can vanish without a word,
+# and its connection would live on for hours.
+PAUSE = 10
+
+SETTINGS = f"SET LOCAL statement_timeout = {STATEMENT * 1000}; SET LOCAL lock_timeout = {LOCK * 1000}; "
+SCOPED = f"SET LOCAL ROLE {ROLE}; {SETTINGS}SET LOCAL app.user_id = %(app_user_id)s; "
+UNSCOPED = f"SET LOCAL ROLE NONE; {SETTINGS}"
+KEEP = f"SET LOCAL idle_in_transaction_session_timeout = {PAUSE * 1000}; "
+# What a change's message begins with (the execution option `first`): the owner's row made, if need be, and locked.
+LOCK_OWNER = "SELECT FROM owners WHERE user_id = %(app_user_id)s FOR UPDATE; "
+MAKE_OWNER = f"INSERT INTO owners (user_id) VALUES (%(app_user_id)s) ON CONFLICT DO NOTHING; {LOCK_OWNER}"  # noqa: S608
+BEGIN, BEGIN_SNAPSHOT = "BEGIN; ", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+
+
+class Connection(extensions.connection):
+    """psycopg2's connection in autocommit, on which SQLAlchemy's commit ends what `send_scope` has begun.
+
+    psycopg2's own BEGIN would be a round trip more, and its switch out of autocommit a state that poolers lose.
+    """
+
+    answer_seconds = ANSWER
+    # What the next message has to begin with; whether a transaction is under way, whose owner is set for all of it.
+    begin = ""
+    # Which statements it has sent how often (`prepared.py`).
+    prepared: dict[str, int] | None
+    in_transaction = unscoped = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.prepared = {}
+
+    def commit(self) -> None:
+        self._end("COMMIT")
+
+    def rollback(self) -> None:
+        self._end("ROLLBACK")
+
+    def _end(self, how: str) -> None:
+        self.begin = ""
+        if self.in_transaction:
+            self.in_transaction = False
+            with self.cursor() as cursor:
+                cursor.execute(how)
+
+
+class Session(orm.Session):
+    """SQLAlchemy's Session, of one owner. `unscoped`: of nobody, with the rights of the connection's own role."""
+
+    def __init__(self, engine: Engine, owner: str = "", *, unscoped: bool = False) -> None:
+        # What is said here wins over what a statement says, so nothing is said that need not be.
+        scope = {"unscoped": True} if unscoped else {"owner": owner}
+        super().__init__(engine, autoflush=False, execution_options=scope)
+        self.owner = owner
+
+    @contextmanager
+    def transaction(self, *, snapshot: bool = False) -> Iterator[None]:
+        """All that is executed inside is done, or nothing after an exception; inside of another one, its end decides.
+
+        `snapshot`: read only, and all of one moment.
+        """
+        current = self.get_transaction()
+        if current and current.origin is SessionTransactionOrigin.BEGIN:
+            yield
+            return
+        # What SQLAlchemy began by itself, PostgreSQL knows nothing of.
+        self.rollback()
+        with self.begin():
+            if snapshot:
+                self.connection(execution_options={"snapshot": True})
+            yield
+
+
+@event.listens_for(Session, "after_begin")
+def plan_begin(session: Session, transaction: SessionTransaction, connection: CoreConnection) -> None:
+    """Have `session.begin()` begin a transaction with its first statement; other statements are one each."""
+    if transaction.origin is SessionTransactionOrigin.BEGIN:
+        snapshot = connection.get_execution_options().get("snapshot")
+        driver_connection(connection).begin = BEGIN_SNAPSHOT if snapshot else BEGIN
+
+
+def driver_connection(connection: CoreConnection) -> Connection:
+    found = connection.connection.dbapi_connection
+    assert isinstance(found, Connection)
+    return found
+
+
+def send_scope(
+    _: CoreConnection,
+    cursor: DBAPICursor,
+    statement: str,
+    parameters: Any,
+    context: ExecutionContext,
+    executemany: bool,
+) -> tuple[str, Any]:
+    """Put in front of `statement` whose rows it may see (SQLAlchemy's event before_cursor_execute).
+
+    And, behind that, what its execution option `first` says. PostgreSQL takes a snapshot for each statement of a
+    message; so where that waits for a lock, `statement` sees the database as it is when the lock is held.
+    """
+    if executemany:
+        raise NotImplementedError("a message for each row would have no owner: send many rows in one statement")
+    options, connection = context.execution_options, cursor.connection
+    assert isinstance(connection, Connection)
+    values = {**(parameters or {}), "app_user_id": options.get("owner", "")}
+    statement = options.get("first", "") + statement
+    if connection.in_transaction:
+        if options.get("unscoped", False) != connection.unscoped:
+            raise RuntimeError("a transaction has one scope")
+        return KEEP + statement, values
+    scope = UNSCOPED if options.get("unscoped") else SCOPED
+    if connection.begin:
+        connection.in_transaction, connection.unscoped = True, bool(options.get("unscoped"))
+        scope = connection.begin + KEEP + scope
+    return scope + statement, values
+
+
+def guard(engine: Engine) -> None:
+    """Let no statement out of `engine` without its scope."""
+    event.listen(engine, "before_cursor_execute", send_scope, retval=True)

@@ -1,0 +1,112 @@
+"""A POST that is repeated with its Idempotency-Key is answered as the first time, and done once.
+
+After draft-ietf-httpapi-idempotency-key-header: the key is kept, per user, in the transaction of the change, with a
+fingerprint of the request and the answer to it. So both are there or neither is, whenever the process is killed. While
+the first request is still running, another one with its key gets 409; errors are not kept, as nothing was changed.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec
+
+from flask import Response, request
+from sqlalchemy import Boolean, Row, Text, bindparam, cast, func, literal_column, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from ..db.models import ANSWER_HOURS, answers
+from ..db.session import Session
+from ..errors import Conflict, Invalid
+from ..tasks.queries import OWNER
+
+P = ParamSpec("P")
+View = Callable[Concatenate[Session, P], Response]
+
+HEADER = "Idempotency-Key"
+MAX_KEY = 255
+KEPT_HEADERS = ("Content-Type", "ETag", "Location")
+
+KEY = bindparam("key", type_=Text)
+FRESH = answers.c.created_at > func.now() - literal_column(f"interval '{ANSWER_HOURS} hours'")
+# In front of FIND, which so sees the database as it is when the lock is held, with what its last holder did. With the
+# key claimed, a file may be read before the next message comes: that may take longer than `session.PAUSE`.
+CLAIM = (
+    "SELECT set_config('app.locked', pg_try_advisory_xact_lock({number})::text, true), "
+    "set_config('idle_in_transaction_session_timeout', '300s', true); "
+)
+FIND = select(
+    cast(func.current_setting(literal_column("'app.locked'")), Boolean).label("locked"),
+    answers.c.fingerprint,
+    answers.c.status,
+    answers.c.headers,
+    answers.c.body,
+).select_from(
+    select(literal_column("1"))
+    .subquery("one")
+    .outerjoin(answers, (answers.c.user_id == OWNER) & (answers.c.key == KEY) & FRESH)
+)
+
+
+def _keep() -> Any:
+    statement = upsert(answers)
+    again = {name: statement.excluded[name] for name in ("fingerprint", "status", "headers", "body")}
+    return statement.on_conflict_do_update(index_elements=["user_id", "key"], set_=again | {"created_at": func.now()})
+
+
+KEEP = _keep()
+
+
+def idempotent(view: View[P]) -> View[P]:
+    """Answer a request with an Idempotency-Key once; one without is none of this module's business."""
+
+    @functools.wraps(view)
+    def once(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> Response:
+        key = request.headers.get(HEADER)
+        if key is None:
+            return view(session, *args, **kwargs)
+        if not 1 <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
+            raise Invalid([(HEADER, f"Must have 1 to {MAX_KEY} printable ASCII characters.")])
+        with session.transaction():
+            claim = CLAIM.format(number=_number(session.owner, key))
+            kept = session.execute(FIND, {"owner": session.owner, "key": key}, execution_options={"first": claim}).one()
+            if not kept.locked:
+                raise Conflict("A request with this Idempotency-Key is still running; please try again in a moment.")
+            if kept.status is not None:
+                return _replay(_fingerprint(session.owner), kept)
+            response = view(session, *args, **kwargs)
+            _remember(session, key, response)
+            return response
+
+    return once
+
+
+def _remember(session: Session, key: str, response: Response) -> None:
+    values = {
+        "user_id": session.owner,
+        "key": key,
+        "fingerprint": _fingerprint(session.owner),
+        "status": response.status_code,
+        "headers": {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers},
+        "body": response.get_data(),
+    }
+    session.execute(KEEP, values)
+
+
+def _replay(fingerprint: bytes, kept: Row[Any]) -> Response:
+    if bytes(kept.fingerprint) != fingerprint:
+        raise Invalid([(HEADER, "This key was used for another request; take a new one for each.")])
+    return Response(bytes(kept.body), kept.status, kept.headers | {"Idempotency-Replayed": "true"})
+
+
+def _fingerprint(owner: str) -> bytes:
+    """What makes two requests the same: address (in either family), parameters and body."""
+    path = request.path.rstrip("/").replace(f"/api/{owner}/", "/api/", 1)
+    digest = hashlib.sha256(f"{request.method} {path}?{request.query_string.decode('latin-1')}\n".encode())
+    digest.update(request.get_data())
+    return digest.digest()
+
+
+def _number(owner: str, key: str) -> int:
+    """The number of the key's lock; two keys that get the same one only wait for each other."""
+    digest = hashlib.blake2b(f"{len(owner)} {owner} {key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)

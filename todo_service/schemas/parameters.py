@@ -1,0 +1,117 @@
+"""What can be asked for in an address: the parameters that more than one feature has, and those of the task list."""
+
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import marshmallow as ma
+from marshmallow import fields
+from marshmallow.validate import Length, OneOf, Range
+
+from ..db.models import MAX_TAG, MAX_TAGS, MAX_TITLE
+from ..tasks.listing import SORT_NAMES, SORTS
+from ..tasks.search import MAX_WORDS, words
+from .fields import DAY, MOMENT, Due, Priority, QueryFlag, QueryInteger, QueryList, Text, TimeZone
+
+# Other names of the list's parameters that clients send.
+LIST_ALIASES = {
+    "q": "search",
+    "sort_by": "sort",
+    "sortBy": "sort",
+    "sort_order": "order",
+    "sortOrder": "order",
+    "filter_status": "status",
+}
+DUE_TYPE = {"type": "string", "anyOf": [DAY, MOMENT]}
+
+
+def few_words(search: str) -> None:
+    if len(words(search)) > MAX_WORDS:
+        raise ma.ValidationError(f"Must have at most {MAX_WORDS} words.")
+
+
+def time_zone() -> TimeZone:
+    return TimeZone(
+        load_default=lambda: ZoneInfo("UTC"),
+        metadata={
+            "description": "The time zone in which days begin and end, such as `Europe/Berlin`; UTC by default.",
+            "type": "string",
+            "format": "time-zone",
+        },
+    )
+
+
+class ListQuery(ma.Schema):
+    status = fields.String(
+        validate=OneOf(["all", "pending", "completed"]), metadata={"description": "Which tasks; `all` by default."}
+    )
+    completed = QueryFlag(metadata={"description": "The same as `status`, as a flag; `status` wins."})
+    priority = Priority(metadata={"description": "Only tasks of this priority."})
+    tag = QueryList(
+        Text(validate=Length(1, MAX_TAG)),
+        validate=Length(max=MAX_TAGS),
+        metadata={"description": "Only tasks with this tag; may be repeated: then with all of them. Any case."},
+    )
+    search = Text(
+        validate=[Length(max=MAX_TITLE), few_words],
+        metadata={"description": "Every word must occur in the title or the description; any case, also inside words."},
+    )
+    due_before = Due(
+        metadata=DUE_TYPE | {"description": "Due before this day (`2026-12-31`) or moment (`…T18:00:00Z`)."}
+    )
+    due_after = Due(metadata=DUE_TYPE | {"description": "Due after this day or moment."})
+    overdue = QueryFlag(metadata={"description": "Only tasks that are open and late (or, with `false`, all others)."})
+    tz = time_zone()
+    sort = fields.String(
+        validate=OneOf(list(SORT_NAMES)),
+        # The other spellings work, and stay out of the documentation.
+        metadata={
+            "description": "The sort key, `created_at` by default. Tasks without one come last.",
+            "enum": [*SORTS],
+        },
+    )
+    order = fields.String(
+        validate=OneOf(["asc", "desc"]),
+        metadata={"description": "By default times of creation and change and priorities go down, the others up."},
+    )
+    limit = QueryInteger(
+        load_default=1000, validate=Range(1, 1000), metadata={"description": "How many tasks a page has at most."}
+    )
+    cursor = fields.String(metadata={"description": "Where the page starts: taken from the `Link` header."})
+    offset = QueryInteger(
+        load_default=0,
+        metadata={
+            "description": "How many tasks to pass over; a `cursor` is faster and wins.",
+            "minimum": 0,
+            "maximum": 999_999_999,
+        },
+    )
+    deleted = QueryFlag(load_default=False, metadata={"description": "The trash instead of the live tasks."})
+    count = QueryFlag(load_default=False, metadata={"description": "Add the number of all matches: `X-Total-Count`."})
+
+    @ma.pre_load
+    def resolve_aliases(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """The names in the documentation win over the others."""
+        return {LIST_ALIASES[name]: value for name, value in data.items() if name in LIST_ALIASES} | {
+            name: value for name, value in data.items() if name not in LIST_ALIASES
+        }
+
+    def handle_error(self, error: ma.ValidationError, data: Any, **_: Any) -> None:
+        """Call a parameter in `error` what the client called it."""
+        sent = {LIST_ALIASES[name]: name for name in data if name in LIST_ALIASES and LIST_ALIASES[name] not in data}
+        error.messages = {sent.get(name, name): messages for name, messages in error.messages_dict.items()}
+
+
+class SweepQuery(ma.Schema):
+    status = fields.String(
+        required=True,
+        validate=OneOf(["completed", "all"]),
+        metadata={"description": "Which tasks to move to the trash.", "example": "completed"},
+    )
+
+
+class DeleteQuery(ma.Schema):
+    permanent = QueryFlag(load_default=False, metadata={"description": "For good, instead of to the trash."})
+
+
+class TimeZoneQuery(ma.Schema):
+    tz = time_zone()

@@ -1,0 +1,287 @@
+"""Changes that one statement makes alone, the owner first in all of them.
+
+A statement bumps the owner's revision and stamps the rows it touches with it, in one go:
+`WITH bump AS (UPDATE owners … RETURNING …) UPDATE tasks … FROM bump …`. The owner's row stays locked until the commit,
+so one user's changes come one after the other and their versions grow in the order in which they become visible; and as
+everybody takes that lock first, two changes can't wait for each other in a circle. A change that finds nothing to do
+bumps nothing: its conditions stand in the bump. A statement sees the rows as they were when it began; so the lock is
+taken by a statement of its own in front of it, in the same message (LOCK_OWNER), and what is decided is decided on what
+the change before has left.
+
+Changes that must look before they decide are left to units of work (`repository.py`), what becomes of trash to
+`retention.py`.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import uuid_utils
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    Column,
+    ColumnElement,
+    DateTime,
+    Insert,
+    Select,
+    TableValuedAlias,
+    Text,
+    Update,
+    and_,
+    any_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    not_,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from ..db.models import MAX_POSITION, QUOTA, TIME, owners, tasks, tombstones
+from ..db.session import LOCK_OWNER, Session
+from ..errors import Missing, PreconditionFailed
+from .columns import DEFAULTS, columns
+from .queries import ETAG, LIVE, MINE, OWNER, TASK, THIS, TaskRow, etag, get_task, holds
+
+Conditions = tuple[ColumnElement[bool], ...]
+# What If-Match names: entity tags, or a task's versions. None: any.
+Versions = Collection[str] | None
+
+ONE: ColumnElement[int] = literal_column("1")
+# When the change is made, by the service's clock.
+MOMENT = bindparam("moment", type_=TIME)
+MOMENT_IN_UTC = func.timezone(literal_column("'UTC'"), MOMENT, type_=DateTime())
+# A task that repeats is completed by a unit of work, which makes its next occurrence.
+ONCE = tasks.c.recurrence.is_(None)
+VERSIONS = bindparam("versions", type_=ARRAY(Text))
+UNCHANGED = or_(cast(tasks.c.version, Text) == any_(VERSIONS), any_(VERSIONS) == ETAG.element)
+# The tasks are counted only where it isn't certain without that; then it's certain for a while.
+COUNTED = select(ONE).where(MINE, LIVE).limit(literal_column(str(QUOTA))).subquery()
+LIVE_COUNT = select(func.count()).select_from(COUNTED).scalar_subquery()
+ROOMY = owners.c.revision < owners.c.room_until
+
+
+def given(names: Iterable[str], *numbers: str) -> TableValuedAlias:
+    """Rows that come as JSON, bound as `rows`: first `numbers`, then the columns `names` of tasks."""
+    shape = [*(Column(name, BigInteger) for name in numbers), *(Column(name, tasks.c[name].type) for name in names)]
+    rows = func.jsonb_to_recordset(cast(bindparam("rows", type_=Text), JSONB)).table_valued(*shape)
+    return rows.render_derived(name="given", with_types=True)
+
+
+def _value(column: str) -> ColumnElement[Any]:
+    """The column's new value. (A parameter with the column's own name would be taken for more than that.)"""
+    return bindparam(f"new_{column}", type_=tasks.c[column].type)
+
+
+def _values(columns: dict[str, Any]) -> dict[str, Any]:
+    return {f"new_{name}": value for name, value in columns.items()}
+
+
+# The columns that the service gives a new task its values in.
+CREATED_WITH = (
+    *("id", "title", "title_key", "description", "description_key", "completed", "completed_at", "priority"),
+    *("due_on", "due_at", "tags", "tag_keys", "recurrence", "repeat_from"),
+)
+
+
+def _create() -> Insert:
+    """Make a task behind all others; or none if it isn't certain that there is room for it.
+
+    That is decided on the owner's row as it is when it's locked, and on nothing else.
+    """
+    following = func.floor(owners.c.last_position) + ONE
+    bump = (
+        upsert(owners)
+        .values(user_id=OWNER, revision=ONE, last_position=ONE)
+        .on_conflict_do_update(
+            index_elements=[owners.c.user_id],
+            set_={"revision": owners.c.revision + ONE, "last_position": following},
+            where=and_(ROOMY, following <= literal_column(f"{MAX_POSITION:.0f}")),
+        )
+        .returning(*owners.c)
+        .cte("bump")
+    )
+    values = {name: _value(name) for name in CREATED_WITH} | {
+        "user_id": bump.c.user_id,
+        "position": bump.c.last_position,
+        "created_at": MOMENT,
+        "updated_at": MOMENT,
+        "version": bump.c.revision,
+    }
+    nonce = select(bump.c.nonce).scalar_subquery()
+    new = insert(tasks).from_select(list(values), select(*values.values()).select_from(bump))
+    return new.returning(*TASK, etag(tasks.c.version, nonce))
+
+
+CREATE = _create()
+
+
+def _bump(*conditions: ColumnElement[bool], owner: Sequence[ColumnElement[bool]] = ()) -> CTE:
+    """Count a change of the owner's, whose row meets `owner`, provided that a task of theirs meets `conditions`."""
+    some_task = exists(select(ONE).select_from(tasks).where(MINE, *conditions).correlate(owners))
+    statement = update(owners).where(owners.c.user_id == OWNER, some_task, *owner)
+    return statement.values(revision=owners.c.revision + ONE).returning(*owners.c).cte("bump")
+
+
+def _update(values: dict[str, Any], *conditions: ColumnElement[bool]) -> Update:
+    """Change this task, provided that it meets `conditions`: its row as it is then and its tag, or no row."""
+    bump = _bump(THIS, *conditions)
+    return (
+        update(tasks)
+        .where(MINE, tasks.c.user_id == bump.c.user_id, THIS)
+        .values(**values, updated_at=MOMENT, version=bump.c.revision)
+        .returning(*TASK, etag(tasks.c.version, bump.c.nonce))
+        .execution_options(first=LOCK_OWNER)
+    )
+
+
+@cache
+def _set(names: frozenset[str], conditional: bool) -> Update:
+    values: dict[str, Any] = {name: _value(name) for name in sorted(names)}
+    if "completed" not in names:
+        return _update(values, LIVE, *_unchanged(conditional))
+    values["completed_at"] = case((_value("completed"), func.coalesce(tasks.c.completed_at, MOMENT)))
+    # What a task repeats like when it is completed is what this very change makes of it.
+    once = and_(ONCE, _value("recurrence").is_(None)) if "recurrence" in names else ONCE
+    return _update(values, LIVE, or_(once, tasks.c.completed == _value("completed")), *_unchanged(conditional))
+
+
+@cache
+def _complete(toggle: bool, conditional: bool) -> Update:
+    completed = not_(tasks.c.completed) if toggle else _value("completed")
+    values: dict[str, Any] = {"completed": completed, "completed_at": case((completed, MOMENT))}
+    differs = () if toggle else (tasks.c.completed != completed,)
+    return _update(values, LIVE, ONCE, *differs, *_unchanged(conditional))
+
+
+@cache
+def _trash(conditional: bool) -> Update:
+    return _update({"deleted_at": MOMENT}, LIVE, *_unchanged(conditional))
+
+
+@cache
+def _delete(conditional: bool) -> Select[*tuple[Any, ...]]:
+    bump = _bump(THIS, *_unchanged(conditional))
+    gone = delete(tasks).where(MINE, tasks.c.user_id == bump.c.user_id, THIS).returning(*TASK).cte("gone")
+    counted = gone.join(bump, gone.c.user_id == bump.c.user_id)
+    buried = bury(select(gone.c.user_id, gone.c.id, bump.c.revision).select_from(counted))
+    last: dict[str, ColumnElement[Any]] = {
+        "deleted_at": func.coalesce(gone.c.deleted_at, MOMENT_IN_UTC),
+        "version": bump.c.revision,
+    }
+    row = [last.get(column.name, column).label(column.name) for column in gone.c]
+    tagged = select(*row, etag(bump.c.revision, bump.c.nonce)).add_cte(buried)
+    return tagged.select_from(counted).execution_options(first=LOCK_OWNER)
+
+
+def bury(rows: Select[*tuple[Any, ...]]) -> CTE:
+    """Leave a tombstone (user_id, id, version) for each of `rows`, so that clients which sync learn of the end."""
+    statement = upsert(tombstones).from_select(["user_id", "id", "version", "purged_at"], rows.add_columns(MOMENT))
+    again = {name: statement.excluded[name] for name in ("version", "purged_at")}
+    return statement.on_conflict_do_update(index_elements=["user_id", "id"], set_=again).cte("buried")
+
+
+@cache
+def _sweep(completed: bool, conditional: bool) -> Select[*tuple[Any, ...]]:
+    """How many were moved, and the list's tag as it was before."""
+    conditions = (LIVE, *([tasks.c.completed] if completed else []))
+    tag = etag(owners.c.revision, owners.c.nonce)
+    bump = _bump(*conditions, owner=[tag.element == any_(VERSIONS)] if conditional else [])
+    swept = (
+        update(tasks)
+        .where(MINE, tasks.c.user_id == bump.c.user_id, *conditions)
+        .values(deleted_at=MOMENT, updated_at=MOMENT, version=bump.c.revision)
+        .returning(tasks.c.id)
+        .cte("swept")
+    )
+    before = select(tag).where(owners.c.user_id == OWNER).scalar_subquery().label("before")
+    return select(func.count().label("moved"), before).select_from(swept).execution_options(first=LOCK_OWNER)
+
+
+def _unchanged(conditional: bool) -> Conditions:
+    return (UNCHANGED,) if conditional else ()
+
+
+def create_task(session: Session, fields: dict[str, Any]) -> TaskRow | None:
+    """Make a task: its row, and its tag. None if it takes a unit of work to tell where, or if there is room."""
+    if fields.get("position") is not None:
+        return None
+    moment = datetime.now(UTC)
+    new = columns(DEFAULTS | fields) | {"id": str(uuid_utils.uuid7())}
+    del new["position"]
+    new["completed_at"] = moment if new["completed"] else None
+    return session.execute(CREATE, _values(new) | {"owner": session.owner, "moment": moment}).one_or_none()
+
+
+def update_task(session: Session, id: str, fields: dict[str, Any], versions: Versions) -> TaskRow | None:
+    """Set `fields`; None if that takes a unit of work. Raises Missing."""
+    if not fields:
+        return unchanged_task(session, id, versions)
+    if "position" in fields:
+        return None
+    values = columns(fields)
+    row = change_task(session, _set(frozenset(values), versions is not None), id, versions, _values(values))
+    if row is None and "completed" not in fields:
+        raise Missing(id, versions)
+    return row
+
+
+def complete_task(session: Session, id: str, completed: bool | None, versions: Versions) -> TaskRow | None:
+    """Set `completed`, or turn it around when None; None if that takes a unit of work, or there is nothing to do."""
+    statement = _complete(completed is None, versions is not None)
+    return change_task(session, statement, id, versions, {"new_completed": completed})
+
+
+def trash_task(session: Session, id: str, versions: Versions) -> TaskRow:
+    """Move to the trash, from where `restore_task` brings it back. Raises Missing."""
+    return _only(change_task(session, _trash(versions is not None), id, versions), id, versions)
+
+
+def delete_task(session: Session, id: str, versions: Versions) -> TaskRow:
+    """Delete for good, from the trash or from outside it. What the task was at its end. Raises Missing."""
+    return _only(change_task(session, _delete(versions is not None), id, versions), id, versions)
+
+
+def sweep_tasks(session: Session, completed: bool, versions: Versions) -> int:
+    """Move all tasks, or all completed ones, to the trash: how many. Raises PreconditionFailed if the list is newer."""
+    values = {"owner": session.owner, "moment": datetime.now(UTC), "versions": list(versions or ())}
+    row = session.execute(_sweep(completed, versions is not None), values).one()
+    if versions is not None and row.before not in versions:
+        raise PreconditionFailed(f'The list has changed: its ETag is now "{row.before}". Read it again, then retry.')
+    return int(row.moved)
+
+
+def unchanged_task(session: Session, id: str, versions: Versions) -> TaskRow:
+    """The task, where a request turned out to change nothing; its If-Match holds all the same. Raises Missing."""
+    row = get_task(session, id)
+    if versions is not None and not holds(row.version, row.etag, versions):
+        raise Missing(id, versions)
+    return row
+
+
+def change_task(
+    session: Session,
+    statement: Update | Select[*tuple[Any, ...]],
+    id: str,
+    versions: Versions,
+    values: dict[str, Any] | None = None,
+) -> TaskRow | None:
+    """What `statement` makes of the task; None if it meets none that its conditions let it change."""
+    known = {"owner": session.owner, "task": id, "versions": list(versions or ()), "moment": datetime.now(UTC)}
+    return session.execute(statement, known | (values or {})).one_or_none()
+
+
+def _only(row: TaskRow | None, id: str, versions: Versions) -> TaskRow:
+    if row is None:
+        raise Missing(id, versions)
+    return row
