@@ -2,7 +2,8 @@
 
 An unknown `kid` may mean that the keys were rotated, so it causes a fetch, but no more than one in a cool-down, because
 anybody can send unknown ones. The fetch runs in a thread of its own, and a request waits for it only if it needs its
-result, and not for long: requests with keys that are there go on. What a token must look like is left to `authentication.py`.
+result, and not for long: requests with keys that are there go on. What a token must look like is left to
+`authentication.py`.
 """
 
 import json
