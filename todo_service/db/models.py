@@ -1,7 +1,8 @@
 """The tables, as mapped classes, and what there is to know of each of a task's columns.
 
-A column's `info` says whether clients see it (`shown`, unless False) and whether a task's next occurrence begins with a
-copy of it (`copied`); the statements, answers and files are made from that.
+A column's `info` says whether clients see it (`shown`, unless False), whether it is made of what they send (`sent`,
+unless False), and whether a task's next occurrence begins with a copy of it (`copied`). Statements and units of work
+are made from that; docs/adding-a-field.md goes through all that another field needs.
 
 `user_id` leads every key, so that the schema can be distributed by user; no constraint crosses users.
 `Owner.revision` counts a user's changes; each change stamps the row it touches with the new count as `version`, which
@@ -58,7 +59,7 @@ VERSION_TABLE = "alembic_version"
 # The revision this code is written for: the last one's, after which its file is named.
 REVISION = max(path.name for path in (ROOT / "migrations" / "versions").glob("*.py")).partition("_")[0]
 
-COPIED, HIDDEN = {"copied": True}, {"shown": False}
+COPIED, HIDDEN, SET_HERE = {"copied": True}, {"shown": False}, {"sent": False}
 
 # Rules between fields that only the whole row can break: constraint -> field, message.
 CONSTRAINT_PROBLEMS = {"tasks_recurrence_due": ("recurrence", "Needs a due_date.")}
@@ -96,8 +97,8 @@ class Owner(Base):
 class Task(Base):
     __tablename__ = "tasks"
 
-    user_id: Mapped[str] = mapped_column(BYTES, primary_key=True)
-    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    user_id: Mapped[str] = mapped_column(BYTES, primary_key=True, info=SET_HERE)
+    id: Mapped[str] = mapped_column(ID, primary_key=True, info=SET_HERE)
     title: Mapped[str] = mapped_column(info=COPIED)
     # The title in folded case, made by the service, so that the alphabetical order is the same on every server.
     title_key: Mapped[str] = mapped_column(BYTES, info=COPIED | HIDDEN)
@@ -105,26 +106,26 @@ class Task(Base):
     # Both in folded case, for searches that find what the user means on every server.
     description_key: Mapped[str | None] = mapped_column(BYTES, info=COPIED | HIDDEN)
     completed: Mapped[bool] = mapped_column(server_default="false")
-    completed_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None] = mapped_column(info=SET_HERE)
     priority: Mapped[int] = mapped_column(SmallInteger, server_default="2", info=COPIED)
     due_on: Mapped[date | None]
     due_at: Mapped[datetime | None]
     # A date-only due date counts from its midnight in UTC.
     due_key: Mapped[datetime | None] = mapped_column(
-        Computed("coalesce(due_at, timezone('UTC', due_on::timestamp))", persisted=True), info=HIDDEN
+        Computed("coalesce(due_at, timezone('UTC', due_on::timestamp))", persisted=True), info=HIDDEN | SET_HERE
     )
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}", info=COPIED)
     tag_keys: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}", info=COPIED | HIDDEN)
     recurrence: Mapped[str | None]
     repeat_from: Mapped[str] = mapped_column(server_default="due", info=COPIED)
     # A task that repeats and its successors are one series, counted from 0; each occurrence is made at most once.
-    series: Mapped[str | None] = mapped_column(ID, info=HIDDEN)
-    occurrence: Mapped[int | None] = mapped_column(Integer, info=HIDDEN)
+    series: Mapped[str | None] = mapped_column(ID, info=HIDDEN | SET_HERE)
+    occurrence: Mapped[int | None] = mapped_column(Integer, info=HIDDEN | SET_HERE)
     position: Mapped[float]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    deleted_at: Mapped[datetime | None]
-    version: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), info=SET_HERE)
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), info=SET_HERE)
+    deleted_at: Mapped[datetime | None] = mapped_column(info=SET_HERE)
+    version: Mapped[int] = mapped_column(info=SET_HERE)
 
     __table_args__ = (
         CheckConstraint(f"char_length(title) BETWEEN 1 AND {MAX_TITLE}", name="tasks_title_length"),

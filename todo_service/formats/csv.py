@@ -12,14 +12,21 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from typing import Any
 
+from marshmallow import fields
+
 from ..errors import Invalid
+from ..schemas.fields import Tags, Text
+from ..schemas.tasks import FIELDS, TaskCreate
 
 MEDIA_TYPE = "text/csv"
-COLUMNS = (
-    *("id", "title", "description", "completed", "completed_at", "priority", "due_date", "tags"),
-    *("recurrence", "repeat_from", "position", "created_at", "updated_at"),
-)
-TEXTS = ("title", "description", "tags")
+COLUMNS = tuple(name for name in FIELDS if name not in ("user_id", "deleted_at", "version"))
+
+
+def of_type(*types: type[fields.Field[Any]]) -> frozenset[str]:
+    return frozenset(name for name, field in TaskCreate().fields.items() if isinstance(field, types))
+
+
+TEXTS, NUMBERS, FLAGS = of_type(Text, Tags), of_type(fields.Number), of_type(fields.Boolean)
 MAX_COLUMNS = 100
 MARK = "\ufeff"
 # What spreadsheets take for the beginning of a formula, in full width too. Apostrophes before it count with it, so that
@@ -33,7 +40,7 @@ EXAMPLE = 'title,priority,due_date,tags\r\nBuy milk,high,2026-12-31,"shopping, h
 
 
 def write(pages: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:
-    """The file in pieces, one for each page of tasks as `schemas.task_out` gives them."""
+    """The file in pieces, one for each page of tasks as `task_out` gives them."""
     yield MARK.encode() + lines([COLUMNS])
     for page in pages:
         yield lines([cell(name, task[name]) for name in COLUMNS] for task in page)
@@ -55,12 +62,14 @@ def cell(name: str, value: object) -> str:
             return ""
         case bool():
             return str(value).lower()
+        case float():
+            return str(value).removesuffix(".0")
         case datetime():
             return value.isoformat() + "Z"
         case date():
             return value.isoformat()
         case _:
-            return str(value).removesuffix(".0") if name == "position" else str(value)
+            return str(value)
 
 
 def read(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -108,8 +117,8 @@ def value(name: str, cell: str) -> tuple[str, Any]:
         if "\\" in cell:
             tags = [re.sub(r"\\([\\,])", r"\1", tag) for tag in TAG.findall(cell)]
         return name, [tag for tag in tags if tag.strip()]
-    if name == "completed":
+    if name in FLAGS:
         return name, TRUTHS.get(cell.strip().lower(), cell)
-    if name == "position" and NUMBER.fullmatch(cell.strip()):
+    if name in NUMBERS and NUMBER.fullmatch(cell.strip()):
         return name, float(cell)
     return name, cell if name in TEXTS else cell.strip()

@@ -61,7 +61,7 @@ class Written(str):
 
 
 def write(pages: Iterable[list[dict[str, Any]]], now: datetime) -> Iterator[bytes]:
-    """The file in pieces, one for each page of tasks as `schemas.task_out` gives them; `now` is its DTSTAMP."""
+    """The file in pieces, one for each page of tasks as `task_out` gives them; `now` is its DTSTAMP."""
     yield BEGIN.encode()
     for page in pages:
         yield b"".join(todo(task, now) for task in page)

@@ -25,7 +25,7 @@ TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', flags=re.DOTALL)
 
 
 def write(pages: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:
-    """The file in pieces, one for each page of tasks as `schemas.task_out` gives them."""
+    """The file in pieces, one for each page of tasks as `task_out` gives them."""
     yield b'{"version":%d,"tasks":[' % FORM_VERSION
     between = b"\n"
     for page in pages:

@@ -1,11 +1,12 @@
 """The shapes of requests and answers, as marshmallow schemas: the contract, and the source of the documentation.
 
 What a client may not set is not in the schemas for input: it is ignored, or refused when the client asks for that
-(`parsing.py`). `task_out` is the fast way out; a test holds it equal to dumping with the schema `Task`. The types of
-single fields are left to `schemas/fields.py`.
+(`http/parsing.py`). `task_out` is the fast way out; a test holds it equal to dumping with the schema `Task`. The types
+of single fields are left to `schemas/fields.py`.
 """
 
 from collections.abc import Collection
+from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple
 
 import marshmallow as ma
@@ -149,26 +150,16 @@ class Task(ma.Schema):
     )
 
 
+FIELDS = tuple(Task().fields)
+_values = attrgetter(*("due_on" if name == "due_date" else name for name in FIELDS))
+
+
 def task_out(row: TaskRow) -> dict[str, Any]:
     """A row with the columns of `queries.TASK` as the JSON object that Task describes."""
-    return {
-        "id": row.id,
-        "user_id": row.user_id,
-        "title": row.title,
-        "description": row.description,
-        "completed": row.completed,
-        "completed_at": row.completed_at,
-        "priority": PRIORITIES[row.priority - 1],
-        "due_date": row.due_on or row.due_at,
-        "tags": row.tags,
-        "recurrence": row.recurrence,
-        "repeat_from": row.repeat_from,
-        "position": row.position,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-        "deleted_at": row.deleted_at,
-        "version": row.version,
-    }
+    task = dict(zip(FIELDS, _values(row), strict=False))
+    task["priority"] = PRIORITIES[task["priority"] - 1]
+    task["due_date"] = task["due_date"] or row.due_at
+    return task
 
 
 class Completion(ma.Schema):

@@ -26,10 +26,11 @@ from ..db.session import MAKE_OWNER, Session
 from ..errors import full
 from . import ordering
 from .queries import OWNER
+from .repository import STORED
 from .statements import LIVE_COUNT, ONE, given
 
 STEP = 2000
-NAMES = tuple(str(column.name) for column in tasks.c if column.name not in ("user_id", "due_key", "version"))
+NAMES = tuple(name for name in STORED if name != "version")
 PLACE = ("series", "occurrence")
 
 
@@ -81,7 +82,7 @@ BEGIN, ADD = _begin(), _add()
 
 
 def add_tasks(session: Session, rows: list[dict[str, Any]]) -> int:
-    """Keep those of `rows` (of `portable.rows`) whose ids are new to the owner. How many. Raises QuotaExceeded."""
+    """Keep those of `rows` (of `entries.rows`) whose ids are new to the owner. How many. Raises QuotaExceeded."""
     if not rows:
         return 0
     created, owner = 0, {"owner": session.owner}

@@ -41,7 +41,7 @@ from .queries import OWNER
 from .statements import LIVE_COUNT, ONE, bury, given
 from .unit_of_work import UnitOfWork
 
-STORED = tuple(str(column.name) for column in tasks.c if column.name not in ("user_id", "due_key"))
+STORED = tuple(str(column.name) for column in tasks.c if column.name != "user_id" and not column.computed)
 IDS = bindparam("ids", type_=ARRAY(ID))
 REVISION = bindparam("new_revision", type_=BigInteger)
 

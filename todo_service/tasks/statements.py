@@ -50,7 +50,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from ..db.models import MAX_POSITION, QUOTA, TIME, owners, tasks, tombstones
 from ..db.session import LOCK_OWNER, Session
 from ..errors import Missing, PreconditionFailed
-from .columns import DEFAULTS, columns
+from .columns import DEFAULTS, SENT, columns
 from .queries import ETAG, LIVE, MINE, OWNER, TASK, THIS, TaskRow, etag, get_task, holds
 
 Conditions = tuple[ColumnElement[bool], ...]
@@ -87,11 +87,8 @@ def _values(columns: dict[str, Any]) -> dict[str, Any]:
     return {f"new_{name}": value for name, value in columns.items()}
 
 
-# The columns that the service gives a new task its values in.
-CREATED_WITH = (
-    *("id", "title", "title_key", "description", "description_key", "completed", "completed_at", "priority"),
-    *("due_on", "due_at", "tags", "tag_keys", "recurrence", "repeat_from"),
-)
+# The columns that a new task's values are given for; its position is found by the statement.
+CREATED_WITH = ("id", *(name for name in SENT if name != "position"), "completed_at")
 
 
 def _create() -> Insert:

@@ -158,9 +158,10 @@ class UnitOfWork:
         timed = isinstance(due, datetime)
         self._put(
             self._blank()
+            | columns(DEFAULTS)
             | {column.name: row[column.name] for column in tasks.c if column.info.get("copied")}
             | {"recurrence": rule, "series": row["series"], "occurrence": row["occurrence"] + 1}
-            | {"due_on": None if timed else due, "due_at": due if timed else None, "completed": False}
+            | {"due_on": None if timed else due, "due_at": due if timed else None}
         )
 
     def _place_of(self, row: State) -> State:
