@@ -164,7 +164,9 @@ class Connection:
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         if not self.open:
             self.connect()
-        data, type_ = (None, {}) if body is None else (json.dumps(body), {"Content-Type": "application/json"})
+        """`body`: bytes as they are, all else as JSON."""
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body)
+        type_ = {} if body is None else {"Content-Type": "application/json"}
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             self._http.request(method, path, data, self._headers | type_ | headers)
