@@ -49,15 +49,19 @@ class Connection(extensions.connection):
     """
 
     answer_seconds = ANSWER
-    # What the next message has to begin with; whether a transaction is under way, whose owner is set for all of it.
-    begin = ""
     # Which statements it has sent how often (`prepared.py`).
     prepared: dict[str, int] | None
-    in_transaction = unscoped = False
+    # Of the session that has it at the moment: its scope, and what its transaction begins with. Of nobody: no rows.
+    owner, unscoped, begin = "", False, ""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.prepared = {}
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether PostgreSQL says so, whatever has begun or ended it; costs no round trip."""
+        return self.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE
 
     def commit(self) -> None:
         self._end("COMMIT")
@@ -66,21 +70,20 @@ class Connection(extensions.connection):
         self._end("ROLLBACK")
 
     def _end(self, how: str) -> None:
-        self.begin = ""
+        self.owner, self.unscoped, self.begin = "", False, ""
         if self.in_transaction:
-            self.in_transaction = False
             with self.cursor() as cursor:
                 cursor.execute(how)
+                if cursor.statusmessage != how:
+                    raise RuntimeError("nothing was done, because a statement of the transaction had failed")
 
 
 class Session(orm.Session):
     """SQLAlchemy's Session, of one owner. `unscoped`: of nobody, with the rights of the connection's own role."""
 
     def __init__(self, engine: Engine, owner: str = "", *, unscoped: bool = False) -> None:
-        # What is said here wins over what a statement says, so nothing is said that need not be.
-        scope = {"unscoped": True} if unscoped else {"owner": owner}
-        super().__init__(engine, autoflush=False, execution_options=scope)
-        self.owner = owner
+        super().__init__(engine, autoflush=False)
+        self.owner, self.unscoped = owner, unscoped
 
     @contextmanager
     def transaction(self, *, snapshot: bool = False) -> Iterator[None]:
@@ -101,17 +104,13 @@ class Session(orm.Session):
 
 
 @event.listens_for(Session, "after_begin")
-def plan_begin(session: Session, transaction: SessionTransaction, connection: CoreConnection) -> None:
-    """Have `session.begin()` begin a transaction with its first statement; other statements are one each."""
+def take(session: Session, transaction: SessionTransaction, connection: CoreConnection) -> None:
+    """Have a connection speak for this session until `_end`; `session.begin()` sends BEGIN with the first statement."""
+    taken = connection.connection.dbapi_connection
+    assert isinstance(taken, Connection)
+    taken.owner, taken.unscoped = session.owner, session.unscoped
     if transaction.origin is SessionTransactionOrigin.BEGIN:
-        snapshot = connection.get_execution_options().get("snapshot")
-        driver_connection(connection).begin = BEGIN_SNAPSHOT if snapshot else BEGIN
-
-
-def driver_connection(connection: CoreConnection) -> Connection:
-    found = connection.connection.dbapi_connection
-    assert isinstance(found, Connection)
-    return found
+        taken.begin = BEGIN_SNAPSHOT if connection.get_execution_options().get("snapshot") else BEGIN
 
 
 def send_scope(
@@ -127,21 +126,21 @@ def send_scope(
     And, behind that, what its execution option `first` says. PostgreSQL takes a snapshot for each statement of a
     message; so where that waits for a lock, `statement` sees the database as it is when the lock is held.
     """
-    if executemany:
-        raise NotImplementedError("a message for each row would have no owner: send many rows in one statement")
+    if executemany or ";" in statement:
+        raise NotImplementedError("one statement at a time: what follows a COMMIT, or goes on its own, has no owner")
     options, connection = context.execution_options, cursor.connection
     assert isinstance(connection, Connection)
-    values = {**(parameters or {}), "app_user_id": options.get("owner", "")}
+    values = {**(parameters or {}), "app_user_id": connection.owner}
     statement = options.get("first", "") + statement
+    unscoped = options.get("unscoped", connection.unscoped)
+    if connection.begin and unscoped != connection.unscoped:
+        raise RuntimeError("a transaction has one scope")
     if connection.in_transaction:
-        if options.get("unscoped", False) != connection.unscoped:
-            raise RuntimeError("a transaction has one scope")
-        return KEEP + statement, values
-    scope = UNSCOPED if options.get("unscoped") else SCOPED
-    if connection.begin:
-        connection.in_transaction, connection.unscoped = True, bool(options.get("unscoped"))
-        scope = connection.begin + KEEP + scope
-    return scope + statement, values
+        # One that has failed takes nothing but the return to a savepoint.
+        failed = connection.get_transaction_status() == extensions.TRANSACTION_STATUS_INERROR
+        return statement if failed else KEEP + statement, values
+    scope = UNSCOPED if unscoped else SCOPED
+    return (connection.begin + KEEP if connection.begin else "") + scope + statement, values
 
 
 def guard(engine: Engine) -> None:
