@@ -1,6 +1,5 @@
 """The rate limit: by user, by address without a valid token, through Redis, and without Redis when that fails."""
 
-import logging
 import re
 import shutil
 import signal
@@ -283,7 +282,7 @@ def test_requests_pass_while_redis_fails(
 ) -> None:
     monkeypatch.setattr(limits, "PAUSE_SECONDS", 2)
     app = limited("2/minute", rate_limit_storage=redis.url)
-    logging.getLogger("todo_service.limits").addHandler(caplog.handler)
+    limits.log.addHandler(caplog.handler)
     alice = user_of(app, "alice")
     assert statuses(alice, 3) == [200, 200, 429]
 

@@ -161,7 +161,7 @@ def every_answer(connection: Connection) -> Iterator[Answer]:
             yield connection.answer()
 
 
-@pytest.mark.parametrize(("message", "statuses"), messages())
+@pytest.mark.parametrize(("message", "statuses"), list(messages()))
 def test_each_message_is_read_once(
     connection: Connection, alice: User, message: Callable[[User], bytes], statuses: list[int]
 ) -> None:

@@ -25,12 +25,15 @@ TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', flags=re.DOTALL)
 
 
 def write(pages: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:
-    """The file in pieces, one for each page of tasks as `task_out` gives them."""
+    """The file in pieces, one for each of the tasks, which are as `task_out` gives them.
+
+    One by one, because what orjson gives keeps some 4 KB until it is let go of, whatever its size.
+    """
     yield b'{"version":%d,"tasks":[' % FORM_VERSION
     between = b"\n"
     for page in pages:
-        if page:
-            yield between + b",\n".join(orjson.dumps(task, option=JSON_OPTIONS) for task in page)
+        for task in page:
+            yield between + orjson.dumps(task, option=JSON_OPTIONS)
             between = b",\n"
     yield b"\n]}\n"
 
