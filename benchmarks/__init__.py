@@ -1,14 +1,15 @@
 """How fast the service is, what it costs, how that grows; what is measured, and the last run's figures, are kept here.
 
 __main__     all of it (make bench)
-load         requests a second under load; and 304 against the list in full
-threads      what a process answers with each number of threads, the database near and far
+load         requests a second under load: mixed, and each kind alone
+threads      what is answered with each number of threads and connections, the database near and far
+prepared     what PostgreSQL spends on a statement, with and without a name for it
 cost         memory, and time to start
-stage        the service as it is shipped, on a database with users, under load
+stage        the service as it is shipped, behind nginx, on a database with users, under load
 client       the load, a process of its own
 delay        a database that is far, another one
 growth       a run of its own: two databases, one a hundred times the other; table, JSON, chart
-writes       what each index costs on changes and gains on reads
+writes       what indexes cost on changes and gain on reads
 operations   what a user does, as requests
 statements   the statements that a request sends, and PostgreSQL's account of them
 population   a database full of users and their tasks

@@ -1,8 +1,9 @@
 """Measure all that can be measured by the service alone: tables here, JSON and charts into this folder.
 
-make bench                                # all of it, with a million tasks: some ten minutes
-make bench ARGS="--only load --only 304"  # some of it
-make bench ARGS="--ten-million"           # growth and writes with ten million tasks: half an hour more, 15 GB
+make bench                                # all of it, with a million tasks: some 25 minutes
+make bench ARGS="--only load"             # some of it: half a minute
+make bench ARGS="--only threads --seconds 2 --rounds 1"
+make bench ARGS="--only growth --tasks 10000000"       # half an hour, 15 GB
 make bench ARGS="--only cost --checkout ../before --out /tmp/before"   # another version, to compare with
 """
 
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from benchmarks import cost, growth, load, server, threads, writes
+from benchmarks import cost, growth, load, prepared, server, threads, writes
 from benchmarks.stage import PROCESSORS, SMOKE, Size, Stage, stage
 from todo_service.config import ROOT
 
@@ -34,8 +35,8 @@ class Benchmark(NamedTuple):
 
 UNDER_LOAD = {
     "load": Benchmark(load.measure, load.table),
-    "304": Benchmark(load.measure_polls, load.table_polls),
     "threads": Benchmark(threads.measure, threads.table),
+    "prepared": Benchmark(prepared.measure, prepared.table),
     "cost": Benchmark(cost.measure, cost.table),
 }
 ON_MANY_TASKS = {"growth": growth.main, "writes": writes.main}
@@ -80,7 +81,7 @@ def on_many_tasks(context: click.Context, names: list[str], url: str | None, tas
     with tempfile.TemporaryDirectory(prefix="todo-bench-") as folder:
         data = None if url else Path(folder)
         common: dict[str, Any] = {"tasks": tasks, "url": url, "data": data} | ({"rounds": 1} if tiny else {})
-        few = {"writes": "by title"} if tiny else {}
+        few = {"writes": "both"} if tiny else {}
         for name in names:
             more = {"svg": out / "growth.svg"} if name == "growth" else {}
             file = out / f"{name}.json"
@@ -89,21 +90,22 @@ def on_many_tasks(context: click.Context, names: list[str], url: str | None, tas
 
 @click.command()
 @click.option("--only", type=click.Choice([*UNDER_LOAD, *ON_MANY_TASKS]), multiple=True, help="Measure this alone.")
-@click.option("--ten-million", is_flag=True, help="Growth and writes with ten million tasks rather than one.")
+@click.option("--tasks", default=1_000_000, show_default=True, help="In the large database of growth and writes.")
 @click.option("--smoke", is_flag=True, help="All of it, but tiny, to see that it works; writes to a temporary folder.")
 @click.option("--seconds", default=Size().seconds, show_default=True, help="Under load, for each figure.")
+@click.option("--rounds", default=Size().rounds, show_default=True, help="Under load, of which the median is taken.")
 @click.option("--server", "url", default=None, help="The PostgreSQL to measure on, as a URL; default: the bundled one.")
 @click.option(
     "--checkout",
     type=click.Path(exists=True, path_type=Path),
     default=ROOT,
-    help="Serve another version, with the same schema (load, 304, threads, cost).",
+    help="Serve another version, with the same schema (load, threads, prepared, cost).",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Where results go; default: here.")
 @click.pass_context
 def main(
-    context: click.Context, only: tuple[str, ...], ten_million: bool, smoke: bool, seconds: float, url: str | None,
-    checkout: Path, out: Path | None,
+    context: click.Context, only: tuple[str, ...], tasks: int, smoke: bool, seconds: float, rounds: int,
+    url: str | None, checkout: Path, out: Path | None,
 ) -> None:  # fmt: skip
     """Measure how fast the service is, what it costs, and how that grows."""
     with ExitStack() as stack:
@@ -111,12 +113,11 @@ def main(
             out = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="todo-bench-")))
         out = out or Path(__file__).parent
         out.mkdir(parents=True, exist_ok=True)
-        size = SMOKE if smoke else Size(seconds)
-        tasks = 2000 if smoke else 10_000_000 if ten_million else 1_000_000
+        size = SMOKE if smoke else Size(seconds, rounds)
         loads = [name for name in UNDER_LOAD if name in (only or UNDER_LOAD)]
         wrong = under_load(loads, url, checkout.resolve(), size, out) if loads else 0
         many = [name for name in ON_MANY_TASKS if name in (only or ON_MANY_TASKS)]
-        on_many_tasks(context, many, url, tasks, smoke, out)
+        on_many_tasks(context, many, url, 2000 if smoke else tasks, smoke, out)
     if wrong:
         raise click.ClickException(f"{wrong} requests went wrong")
 

@@ -41,29 +41,42 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 def draw_threads(measured: dict[str, Any], path: Path) -> None:
-    """Write an SVG to `path`: requests a second for each number of threads, a line for each place of the database."""
-    figure, axes = new((7, 3.6))
-    for place, colour in (("near", LARGE), ("far", LIMIT)):
-        points = [(one["threads"], one["per_second"]) for one in measured["results"] if one["place"] == place]
-        label = f"database {measured['round_trip'][place]} ms away"
-        axes.plot(*zip(*points, strict=True), "o-", color=colour, label=label)
-    threads = sorted({one["threads"] for one in measured["results"]})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(threads, [str(number) for number in threads])
-    axes.set_ylim(0)
-    axes.set_xlabel("threads of one process")
-    axes.set_ylabel("requests a second")
-    axes.grid(axis="y", color="#dddddd")
-    figure.legend(loc="outside upper left", ncols=2, frameon=False)
+    """Write an SVG to `path`: requests a second by the number of threads, and by the number of connections that the
+    most threads have; a line for each place of the database.
+    """
+    results = measured["results"]
+    most = max(one["threads"] for one in results)
+    figure, both = new((8, 3.6), columns=2)
+    shown = [
+        ([one for one in results if one["threads"] == one["pool"]], "threads", "threads, a connection for each"),
+        ([one for one in results if one["threads"] == most], "pool", f"connections of {most} threads"),
+    ]
+    for axes, (ones, x, title) in zip(both, shown, strict=True):
+        for (place, trip), colour in zip(measured["round_trip"].items(), (LARGE, SMALL, LIMIT), strict=True):
+            points = [(one[x], one["per_second"]) for one in ones if one["place"] == place]
+            label = f"database {trip} ms away" if x == "threads" else None
+            axes.plot(*zip(*points, strict=True), "o-", color=colour, label=label)
+        numbers = sorted({one[x] for one in ones})
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(numbers, [str(number) for number in numbers])
+        axes.set_ylim(0)
+        axes.set_xlabel(f"{title}, of each process")
+        axes.grid(axis="y", color="#dddddd")
+    both[0].set_ylabel("requests a second")
+    figure.legend(loc="outside upper left", ncols=3, frameon=False)
     save(figure, path)
 
 
-def new(size: tuple[float, float]) -> Any:
-    """A figure and its axes, on white, which is legible whatever the page has behind it."""
+def new(size: tuple[float, float], columns: int = 1) -> Any:
+    """A figure and its axes (an array, if there are more columns).
+
+    On white, which is legible whatever the page has behind it.
+    """
     # No ids of the run, so that the same results give the same file.
     plt.rcParams |= {"svg.hashsalt": "growth", "svg.fonttype": "none", "font.size": 8}
-    figure, axes = plt.subplots(figsize=size, layout="constrained", facecolor="white")
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, axes = plt.subplots(1, columns, figsize=size, layout="constrained", facecolor="white", sharey=True)
+    for one in figure.axes:
+        one.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 

@@ -1,5 +1,7 @@
 """A load on the service: connections that are kept, each with its next request as soon as the last is answered.
 
+Each request is of another user, drawn at random, as those are that a proxy passes on.
+
     python -m benchmarks.client < what.json > measured.json
 
 A process of its own, and one that imports little, so that it takes as little as it can from what it measures. What is
@@ -20,9 +22,7 @@ from itertools import count
 from typing import Any, cast
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-ETAG = re.compile(rb"\r\netag: *(\S+)", re.IGNORECASE)
-STATUS = {"list": 200, "get": 200, "update": 200, "create": 201, "poll": 304}
-WITHOUT_BODY = (204, 304)
+STATUS = {"list": 200, "get": 200, "update": 200, "create": 201}
 
 
 class Load:
@@ -51,7 +51,7 @@ class Load:
         """Note a request that is answered; whether it counts."""
         self.all += 1
         now = time.perf_counter()
-        counts = now >= self.counts_from and kind in self.kinds
+        counts = now >= self.counts_from
         if status != STATUS[kind]:
             self.errors[f"{kind} {status}"] += 1
         elif counts:
@@ -75,17 +75,15 @@ def times(took: list[float]) -> dict[str, float]:
 
 
 class Connection(asyncio.Protocol):
-    """One user's connection."""
+    """A connection, which belongs to no user."""
 
-    def __init__(self, load: Load, user: dict[str, Any], number: int) -> None:
+    def __init__(self, load: Load, users: list[dict[str, Any]], number: int) -> None:
         self.ended = asyncio.get_running_loop().create_future()
-        self._load, self._ids = load, user["ids"]
-        self._head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {user['token']}\r\n"
+        self._load, self._users = load, users
         self._random = random.Random(number)  # noqa: S311
         self._titles = (f"Task {number} {title}" for title in count(1))
         self._arrived = bytearray()
         self._needed: int | None = None
-        self._etag = ""
         self._answered = self._counted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -118,9 +116,7 @@ class Connection(asyncio.Protocol):
     def _read_head(self, head: bytes, length: int) -> None:
         self._status = int(head[9:12])
         body = LENGTH.search(head)
-        self._needed = length + (int(body[1]) if body and self._status not in WITHOUT_BODY else 0)
-        if self._kind != "get" and (etag := ETAG.search(head)):
-            self._etag = etag[1].decode()
+        self._needed = length + (int(body[1]) if body else 0)
 
     def _ask(self) -> None:
         self._arrived.clear()
@@ -130,30 +126,29 @@ class Connection(asyncio.Protocol):
             self.ended.set_result(None)
             self._transport.close()
             return
-        [kind] = self._random.choices(self._load.kinds, self._load.weights)
-        # The first poll has nothing to compare with yet.
-        self._kind = "list" if kind == "poll" and not self._etag else kind
+        [self._kind] = self._random.choices(self._load.kinds, self._load.weights)
         text = self._request()
         self._began = time.perf_counter()
         self._transport.write(text)
 
     def _request(self) -> bytes:
-        task = "" if self._kind in ("list", "poll", "create") else f"/{self._random.choice(self._ids)}"
+        user = self._random.choice(self._users)
+        task = "" if self._kind in ("list", "create") else f"/{self._random.choice(user['ids'])}"
         method = {"update": "PATCH", "create": "POST"}.get(self._kind, "GET")
-        query = "?limit=20" if self._kind in ("list", "poll") else ""
-        more = f"If-None-Match: {self._etag}\r\n" if self._kind == "poll" else ""
+        query = "?limit=20" if self._kind == "list" else ""
+        head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {user['token']}\r\n"
         body = json.dumps({"title": next(self._titles)}) if method != "GET" else ""
         if body:
-            more = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        return f"{method} /api/tasks{task}{query} HTTP/1.1\r\n{self._head}{more}\r\n{body}".encode()
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        return f"{method} /api/tasks{task}{query} HTTP/1.1\r\n{head}\r\n{body}".encode()
 
 
 async def main(asked: dict[str, Any]) -> dict[str, Any]:
-    load, loop, users = Load(asked), asyncio.get_running_loop(), asked["users"]
+    load, loop = Load(asked), asyncio.get_running_loop()
 
     async def one(number: int) -> None:
         def connection() -> Connection:
-            return Connection(load, users[number % len(users)], number)
+            return Connection(load, asked["users"], number)
 
         _, protocol = await loop.create_connection(connection, "127.0.0.1", asked["port"])
         await protocol.ended

@@ -51,11 +51,12 @@ def measure(stage: Stage) -> dict[str, Any]:
             imports.append(float(python(stage.checkout, IMPORT)) * 1000)
     click.echo("cost: memory")
     connections = max(stage.size.connections)
-    with stage.service() as service:
-        idle = settled(service.workers())
-        loaded = stage.load(service, MIXED, connections)
-        after = memory(service.workers())
-        master = memory([service.process.pid])
+    with stage.served() as served:
+        workers = served.service.workers()
+        idle = settled(workers)
+        loaded = served.load(MIXED, connections)
+        after = memory(workers)
+        master = memory([served.service.process.pid])
     return {
         "start_ms": middle(starts),
         "import_ms": middle(imports),

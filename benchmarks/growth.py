@@ -53,12 +53,12 @@ class Target:
     def __init__(self, url: str) -> None:
         self.url = url
         self.app = create_app(settings_for(url, rate_limit="1000000000/minute", log_level="ERROR"))
-        self.recorder = Recorder(self.app.extensions["database"])
+        self.recorder = Recorder(self.app.extensions["engine"])
         self.cursor = psycopg2.connect(url).cursor()
 
     def close(self) -> None:
         self.cursor.connection.close()
-        self.app.extensions["database"].pool.dispose()
+        self.app.extensions["engine"].dispose()
 
     def subjects(self, group: str, users: int) -> list[Subject]:
         """The first users of a group; the stranger whose tasks they can't see comes after them."""

@@ -10,12 +10,13 @@ from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from flask import Flask
+from sqlalchemy import Engine
 from werkzeug.test import TestResponse
 
 from benchmarks.population import ABSENT, RARE
 from tests.conftest import token
 from todo_service.api import changes
-from todo_service.db import Database
+from todo_service.db.session import Session
 from todo_service.tasks import retention
 from todo_service.tasks.listing import SORTS
 
@@ -29,7 +30,7 @@ class Subject:
 
     def __init__(self, app: Flask, id: str, stranger: str) -> None:
         self.id = id
-        self.db: Database = app.extensions["database"]
+        self.engine: Engine = app.extensions["engine"]
         self._client = app.test_client()
         self._token, self._stranger = token(id), stranger
 
@@ -103,8 +104,8 @@ class UndoneError(Exception):
 
 def _undone(query: Any) -> Callable[[Subject], Callable[[], object]]:
     def run(subject: Subject) -> None:
-        with suppress(UndoneError), subject.db.transaction():
-            subject.db.unscoped(query)
+        with suppress(UndoneError), Session(subject.engine, unscoped=True) as session, session.transaction():
+            session.execute(query, {"moment": datetime.now(UTC)})
             raise UndoneError
 
     return lambda subject: partial(run, subject)

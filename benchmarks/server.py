@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 
-from todo_service import embedded
+from todo_service.db import embedded
 
 # Memory as on a server of 16 GB, and the planner told that the disk has no arm to move, as every operator's guide says.
 # What keeps data through a crash is off: after one they are thrown away.

@@ -1,4 +1,7 @@
-"""The service as it is shipped, on a database with users and their tasks, and a load on it from another process."""
+"""The service as it is shipped, behind nginx, on a database with users and their tasks; and a load on it.
+
+The load comes from another process.
+"""
 
 import json
 import os
@@ -11,12 +14,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import psycopg2
+import pytest
 
 from benchmarks import population, server
 from benchmarks.population import Group, Shape
 from tests.conftest import SECRET, token
 from tests.live import Service
+from tests.proxy import Proxy
 from todo_service.config import ROOT
 
 # What clients do, in percent: above all they show lists.
@@ -33,10 +39,10 @@ class Size(NamedTuple):
     rounds: int = 3
     users: int = 200
     connections: tuple[int, ...] = (128, 256)
-    threads: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    threads: tuple[int, ...] = (1, 2, 4, 8, 16)
 
 
-SMOKE = Size(0.2, 1, 20, (8,), (4,))
+SMOKE = Size(0.2, 1, 20, (8,), (2,))
 
 
 class Stage(NamedTuple):
@@ -54,14 +60,28 @@ class Stage(NamedTuple):
         settings = {"WEB_CONCURRENCY": str(PROCESSORS), "RATELIMIT_DEFAULT": UNLIMITED} | (environment or {})
         return kind(settings.pop("DATABASE_URL", self.url), SECRET, command, **settings)
 
-    def load(self, service: Service, mix: dict[str, int], connections: int, seconds: float = 0) -> dict[str, Any]:
-        """What `connections` clients measure; and the processor time that a request takes the workers."""
-        seconds = seconds or self.size.seconds
-        asked = {"port": service.port, "connections": connections, "seconds": seconds, "mix": mix, "users": self.users}
-        before = processor(service.workers())
+    @contextmanager
+    def served(self, environment: dict[str, str] | None = None) -> Iterator["Served"]:
+        """The service, started, and nginx in front of it."""
+        with self.service(environment) as service, proxy(service) as front:
+            yield Served(service, front.port, self)
+
+
+class Served(NamedTuple):
+    """A running service, and the port where nginx answers for it."""
+
+    service: Service
+    port: int
+    stage: Stage
+
+    def load(self, mix: dict[str, int], connections: int) -> dict[str, Any]:
+        """What `connections` clients measure; and the milliseconds of a processor that a request takes the workers."""
+        seconds = self.stage.size.seconds
+        asked = {"port": self.port, "connections": connections, "seconds": seconds, "mix": mix}
+        before = processor(self.service.workers())
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.client"],
-            input=json.dumps(asked),
+            input=json.dumps(asked | {"users": self.stage.users}),
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -70,8 +90,15 @@ class Stage(NamedTuple):
         if done.returncode:
             raise RuntimeError(done.stderr)
         measured: dict[str, Any] = json.loads(done.stdout)
-        used = processor(service.workers()) - before
+        used = processor(self.service.workers()) - before
         return {"connections": connections, "cpu": round(used * 1000 / max(1, measured["all"]), 3)} | measured
+
+
+def proxy(service: Service) -> Proxy:
+    try:
+        return Proxy(service)
+    except pytest.skip.Exception as missing:
+        raise click.ClickException(str(missing)) from None
 
 
 @contextmanager

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import psycopg2.extensions
-from sqlalchemy import event
-
-from todo_service.db import Database
+from sqlalchemy import Engine, event
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
 # A message's statements, whose texts in quotes may have anything in them.
@@ -29,9 +27,9 @@ class Cost(NamedTuple):
 
 
 class Recorder:
-    """Keeps what a database's connections send."""
+    """Keeps what an engine's connections send."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.sent: list[str] = []
         self._prepared: dict[str, str] = {}
         sent, prepared = self.sent, self._prepared
@@ -40,12 +38,12 @@ class Recorder:
             def execute(self, query: Any, vars: Any = None) -> None:
                 super().execute(query, vars)
                 message = (self.query or b"").decode()
-                if "; PREPARE " in message:
+                if "PREPARE " in message:
                     prepared.update((found[1], part) for part in parts(message) if (found := PREPARE.match(part)))
                 sent.append(message)
 
-        event.listen(db.pool, "connect", lambda connection, _record: setattr(connection, "cursor_factory", Recording))
-        db.pool.dispose()
+        event.listen(engine, "connect", lambda connection, _record: setattr(connection, "cursor_factory", Recording))
+        engine.dispose()
 
     def taken(self) -> list[str]:
         """What was sent since the last time, without the ends of transactions; what goes by a name says what it is."""

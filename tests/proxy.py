@@ -38,7 +38,11 @@ class Proxy:
         self._folder = Path(tempfile.mkdtemp(prefix="todo-nginx-"))
         # nginx's workers have another user, if it is started by root.
         self._folder.chmod(0o755)
-        self.port, self.tls_port = free_port(), free_port()
+        self.port = free_port()
+        # Neither is taken yet, so the next free one may be the same.
+        while (tls_port := free_port()) == self.port:
+            pass
+        self.tls_port = tls_port
         self.url = f"http://127.0.0.1:{self.port}"
         values = {
             "UPSTREAM": f"127.0.0.1:{service.port}",
