@@ -28,10 +28,10 @@ check: .venv/installed ## Lint, types, import rules
 	@$(BIN)/lint-imports --no-logo
 
 audit: .venv/installed ## Look for known vulnerabilities in the pinned dependencies (asks PyPI)
-	@$(BIN)/python -m tests.advisories requirements.txt requirements-run.txt requirements-dev.txt
+	@$(BIN)/python -m tests.advisories requirements.txt requirements-run.txt requirements-granian.txt requirements-dev.txt
 
 lock: .venv/installed ## Pin the newest dependencies anew
-	@for name in requirements requirements-run requirements-dev; do \
+	@for name in requirements requirements-run requirements-granian requirements-dev; do \
 		$(BIN)/pip-compile -q --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header \
 			--no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o $$name.txt $$name.in; done
 

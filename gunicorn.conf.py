@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -163,17 +162,13 @@ def send_at_once(response: Response, part: bytes) -> None:
 
 Response.write = send_at_once  # type: ignore[assignment, method-assign]
 
-# On SIGTERM: how long requests are still taken while readiness fails, so that balancers see it before they are refused.
-LINGER_SECONDS = 2
-
 
 def fail_readiness_before_the_stop(server: Any) -> None:
     """On SIGTERM only: workers that are replaced take the service away from nobody."""
     stop = server.handle_term
 
     def tell_and_stop() -> None:
-        health.STOP[0] = 1
-        time.sleep(LINGER_SECONDS)
+        health.announce_the_stop()
         stop()
 
     server.handle_term = tell_and_stop
@@ -205,14 +200,6 @@ def post_worker_init(worker: Any) -> None:
     end_at_once_on_ctrl_c()
     if settings.metrics_token:
         worker.wsgi.extensions["metrics"].begin()
-
-
-def child_exit(server: Any, worker: Any) -> None:
-    """Forget what only a living worker has, such as connections in use; its counts stay."""
-    if settings.metrics_token:
-        from prometheus_client.multiprocess import mark_process_dead
-
-        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
 def on_exit(server: Any) -> None:

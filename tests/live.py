@@ -1,5 +1,7 @@
 """The service as it is shipped, for tests: gunicorn with the project's own configuration, on a free local port.
 
+Where it makes a difference and the service is behind a proxy, Granian as well (`SERVERS`, `command_of`).
+
 And a client that keeps its connection, as browsers and load balancers do, and repeats nothing, so that nothing which
 goes wrong stays hidden.
 """
@@ -18,15 +20,31 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import pytest
 
 from todo_service.config import ROOT
 
 READY_SECONDS = 30
 # What a process needs to run at all; nothing of the machine's own configuration gets through.
 KEPT = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+
+
+SERVERS = {
+    "gunicorn": [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"],
+    "granian": [sys.executable, "granian.conf.py"],
+}
+
+
+def command_of(server: str) -> list[str]:
+    """What starts the service with `server`; skips the test where that isn't installed."""
+    if find_spec(server) is None:
+        pytest.skip(f"{server} is not installed (.venv/bin/pip install --require-hashes -r requirements-{server}.txt)")
+    return SERVERS[server]
 
 
 def free_port() -> int:
@@ -60,7 +78,7 @@ class Service:
             "WEB_CONCURRENCY": "2",
         }
         self.environment |= environment
-        self.command = command or [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"]
+        self.command = command or SERVERS["gunicorn"]
         with tempfile.NamedTemporaryFile(prefix="todo-service-", suffix=".log", delete=False) as log:
             self._log = Path(log.name)
         self.start()

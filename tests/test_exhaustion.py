@@ -18,7 +18,7 @@ import pytest
 from flask import Flask
 
 from tests.conftest import SECRET, User, user_of
-from tests.live import Service
+from tests.live import SERVERS, Service, command_of
 from tests.proxy import Proxy
 from tests.raw import Connection, request
 
@@ -99,10 +99,11 @@ class Stalled:
         self.connection.close()
 
 
-@pytest.fixture(scope="module")
-def service(database_url: str) -> Iterator[Proxy]:
+@pytest.fixture(scope="module", params=SERVERS)
+def service(request: pytest.FixtureRequest, database_url: str) -> Iterator[Proxy]:
     """The service with the limit on open files that it is given, and afterwards as many for the clients as need be."""
-    with Service(database_url, SECRET, RATELIMIT_DEFAULT="100000/minute") as behind, Proxy(behind) as running:
+    command = command_of(request.param)
+    with Service(database_url, SECRET, command, RATELIMIT_DEFAULT="100000/minute") as behind, Proxy(behind) as running:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = 2 * CROWD if hard == resource.RLIM_INFINITY else min(2 * CROWD, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))

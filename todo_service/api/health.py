@@ -1,6 +1,7 @@
 """Is the service alive, and can it serve? For the load balancer, the container's health check and the operator."""
 
 import mmap
+import time
 
 from flask import Blueprint, Response, current_app
 from sqlalchemy import Select, column, select, table
@@ -16,6 +17,14 @@ blueprint = Blueprint("health", __name__, url_prefix="/health")
 SCHEMA: Select[str] = select(column("version_num")).select_from(table(VERSION_TABLE))
 # One byte, which a server's first process shares with all that it forks: 1 from when the service is about to stop.
 STOP = mmap.mmap(-1, 1)
+# How long requests are still taken while readiness fails, so that balancers see it before they are refused.
+LINGER_SECONDS = 2
+
+
+def announce_the_stop() -> None:
+    """Let readiness fail, in all processes, and wait until that has got around."""
+    STOP[0] = 1
+    time.sleep(LINGER_SECONDS)
 
 
 @blueprint.get("/live")

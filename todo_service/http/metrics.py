@@ -1,13 +1,16 @@
 """What Prometheus may know of the service, at /metrics, for who sends METRICS_TOKEN as a bearer token.
 
 Without that setting there is no such address, nothing is measured and prometheus-client is not even imported. With it,
-gunicorn.conf.py gives the workers a folder for their numbers, so that whichever worker answers speaks for all of them.
+gunicorn.conf.py, or granian.conf.py, gives the workers a folder for their numbers, so that whichever worker answers
+speaks for all of them.
 Labels are of few values: the route's template instead of the path, known methods, the codes of `errors.py`.
 """
 
 import hmac
+import os
 import threading
 import time
+from pathlib import Path
 
 from flask import Flask, Response, g, request
 from sqlalchemy import Engine, event
@@ -78,13 +81,23 @@ class Metrics:
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
         from prometheus_client.multiprocess import MultiProcessCollector
 
-        registry = CollectorRegistry()
-        try:
+        if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            forget_the_dead(Path(folder))
+            registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        except ValueError:
-            # No folder is shared: this is the only process.
+        else:
             registry = self.instruments.registry
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def forget_the_dead(folder: Path) -> None:
+    """Forget what only a living process has, such as connections in use; the counts of those that are gone stay."""
+    for file in folder.glob("gauge_live*_*.db"):
+        try:
+            os.kill(int(file.stem.rpartition("_")[2]), 0)
+        except OSError:
+            # Or it is somebody else's by now.
+            file.unlink(missing_ok=True)
 
 
 class Instruments:
