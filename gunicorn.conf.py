@@ -46,7 +46,7 @@ threads = settings.threads
 # own, and has as many more as there are requests under way.
 worker_connections = 1000
 # The heartbeat: a worker that gives no sign of life this long is killed. No limit on requests, whose deadlines are
-# those of the database (todo_service/db.py).
+# those of the database (todo_service/db/session.py).
 timeout = 30
 # On SIGTERM: how long requests that are under way may take to finish.
 graceful_timeout = 30
@@ -110,7 +110,7 @@ def pre_request(worker: Any, request: Any) -> None:
         raise InvalidHeader("TRANSFER-ENCODING", req=request)
     length = next((int(value) for name, value in request.headers if name == "CONTENT-LENGTH"), 0)
     options = ",".join(value for name, value in request.headers if name == "CONNECTION")
-    # The app may leave some of such a body unread (todo_service/parsing.py). A client who isn't told that the
+    # The app may leave some of such a body unread (todo_service/http/parsing.py). A client who isn't told that the
     # connection ends would lose what it sends next.
     if codings or length > MAX_UNREAD or "close" in [option.strip().lower() for option in options.split(",")]:
         request.force_close()

@@ -29,7 +29,7 @@ from tests.wire import Wire
 from todo_service import create_app
 from todo_service.db.models import MAX_TAG, MAX_TAGS, QUOTA
 from todo_service.formats import csv as formats_csv
-from todo_service.formats import entries as portable
+from todo_service.formats import entries
 from todo_service.tasks.search import fold
 
 JSON, CSV, ICS = "application/json", "text/csv", "text/calendar"
@@ -593,7 +593,7 @@ def test_broken_files(alice: User, kind: str, file: str | bytes, named: str) -> 
     """Refused, with the place; what came before it is not there either (OWASP ASVS 5.0 V2.3.3)."""
     problem = assert_problem(upload(alice, file, kind, query="?tz=Asia/Tokyo"), 422, "invalid")
     assert named in problem["detail"]
-    assert len(problem["errors"]) <= portable.MAX_ERRORS
+    assert len(problem["errors"]) <= entries.MAX_ERRORS
     assert everything(alice) == []
     assert "ETag" not in alice.get("/api/tasks").headers
 
@@ -754,13 +754,13 @@ def test_no_file_takes_long(alice: User, name: str) -> None:
 
 def test_the_short_way_to_load_is_that_of_the_schema() -> None:
     """Which has nothing between its fields, or that would have to be in both."""
-    assert not any(hook for shape in (portable.WHOLE, portable.PLAIN) for hook in shape._hooks.values())
+    assert not any(hook for shape in (entries.WHOLE, entries.PLAIN) for hook in shape._hooks.values())
 
 
 @few_examples
 @given(
     tasks(),
-    st.dictionaries(st.sampled_from([*portable.WHOLE.load_fields, "other"]), st.none() | st.just("x") | st.just(1)),
+    st.dictionaries(st.sampled_from([*entries.WHOLE.load_fields, "other"]), st.none() | st.just("x") | st.just(1)),
 )
 def test_the_short_way_finds_the_same(task: dict[str, Any], changes: dict[str, Any]) -> None:
     entry = task | changes
@@ -771,15 +771,15 @@ def test_the_short_way_finds_the_same(task: dict[str, Any], changes: dict[str, A
         except ma.ValidationError as error:
             return error.messages
 
-    for shape in (portable.WHOLE, portable.PLAIN):
-        assert outcome(partial(portable.loaded, shape=shape)) == outcome(shape.load)
+    for shape in (entries.WHOLE, entries.PLAIN):
+        assert outcome(partial(entries.loaded, shape=shape)) == outcome(shape.load)
 
 
 def test_a_rule_is_counted_once(alice: User) -> None:
     """However often it is there: what counts is what has to be understood."""
     rule = "FREQ=YEARLY;BYDAY=" + ",".join(f"{n}MO" for n in range(1, 53))
     file = json.dumps([{"title": "x", "due_date": "2026-12-31", "recurrence": rule}] * 5000)
-    assert len(file) > portable.MAX_RULES
+    assert len(file) > entries.MAX_RULES
     assert imported(alice, file) == (5000, 0)
 
 

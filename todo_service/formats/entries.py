@@ -1,8 +1,8 @@
 """A task as it stands in a file, whatever the format: what is read from files, into what is stored. Pure.
 
-A file's readers (`json.py`, `csv.py`, `ics.py`) give entries: where in the file, and the fields
-in the form of JSON. What the service sets itself is restored from a file (times, trash, order), so that an export loses
-nothing; but whose a task is and its version are never a file's to say.
+A file's readers (`json.py`, `csv.py`, `ics.py`) give entries: where in the file, and the fields in the form of JSON.
+What the service sets itself is restored from a file (times, trash, order), so that an export loses nothing; but whose a
+task is and its version are never a file's to say.
 
 The id is what makes a task the same, so a file read twice makes nothing twice. An entry without one gets an id made of
 the user and all that the entry says (and of a number, where a file says the same twice): the same file gives the same

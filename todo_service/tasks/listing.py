@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, func, n
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from ..db.models import ID, PRIORITIES, tasks
-from . import dates as dues
+from . import dates
 from .search import fold, words
 
 
@@ -138,7 +138,7 @@ def wanted(query: dict[str, Any], now: datetime) -> tuple[Listing, dict[str, Any
     if query.get("tag"):
         filters.add("tags")
         values["tags"] = [fold(tag.strip()) for tag in query["tag"]]
-    for name, bounds in (("before", dues.before), ("after", dues.after)):
+    for name, bounds in (("before", dates.before), ("after", dates.after)):
         if f"due_{name}" in query:
             filters.add(f"due_{name}")
             values[f"{name}_moment"], values[f"{name}_day"] = bounds(query[f"due_{name}"], zone)

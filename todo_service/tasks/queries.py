@@ -1,6 +1,6 @@
 """Everything that reads tasks. The session comes first, whose owner is every statement's first condition.
 
-Changes stand in `commands.py`; it borrows TASK, MINE and THIS from here.
+Changes stand in `commands.py` and `statements.py`, which borrow TASK, MINE and THIS from here.
 """
 
 from collections.abc import Iterable, Sequence

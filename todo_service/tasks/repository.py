@@ -2,8 +2,7 @@
 
 The first message locks the owner's row and then reads, so what it reads stays as it is until the end; `unit_of_work.py`
 makes of it what is asked for; the second message saves all of that (tasks deleted for good take one more), and the last
-commits. What one statement can do alone is left to
-`statements.py`.
+commits. What one statement can do alone is left to `statements.py`.
 """
 
 from collections.abc import Iterator
