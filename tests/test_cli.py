@@ -3,13 +3,9 @@
 import os
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import jwt
-import psycopg2
 import pytest
 from flask import Flask
 from psycopg2.extensions import parse_dsn
@@ -20,7 +16,6 @@ from tests.servers import MissingProgram, dsn_url, system_postgres
 from todo_service import cli, create_app
 from todo_service.config import ROOT
 from todo_service.db.models import REVISION
-from todo_service.tasks import retention
 
 
 def invoke(app: Flask, *arguments: str) -> str:
@@ -53,102 +48,6 @@ def test_seed_fills_the_lists_of_its_users(app: Flask) -> None:
         assert {task["user_id"] for task in tasks} == {name}
         assert len({task["version"] for task in tasks}) == len(tasks)
         assert user.titles() == []
-
-
-def age(url: str, user: User, table: str, column: str, days: int) -> None:
-    sql = f"UPDATE {table} SET {column} = now() - interval '{days} days' WHERE user_id = %(user)s"
-    run_sql(url, sql, {"user": user.id})
-
-
-def test_purge_removes_old_trash_and_old_tombstones(app: Flask, alice: User, bob: User, database_url: str) -> None:
-    ids = [alice.create(f"{n}")["id"] for n in range(3)]
-    for id in ids[:2]:
-        alice.delete(f"/api/tasks/{id}")
-    kept = bob.create()
-    bob.delete(f"/api/tasks/{kept['id']}")
-    age(database_url, alice, "tasks", "deleted_at", retention.TRASH_DAYS + 1)
-    run_sql(database_url, "UPDATE tasks SET deleted_at = NULL WHERE id = %(id)s", {"id": ids[2]})
-    etag = alice.get("/api/tasks?deleted=true").headers["ETag"]
-    assert invoke(app, "purge").startswith("2 tasks")
-    assert alice.get("/api/tasks?deleted=true", headers={"If-None-Match": etag}).json == []
-    assert alice.titles() == ["2"]
-    assert bob.titles("?deleted=true") == ["Buy milk"]
-    buried = run_sql(database_url, "SELECT id, version FROM tombstones WHERE user_id = %(user)s", {"user": alice.id})
-    assert {id for id, _ in buried} == set(ids[:2])
-    assert invoke(app, "purge").startswith("0 tasks removed for good, 0 tombstones")
-    age(database_url, alice, "tombstones", "purged_at", retention.TOMBSTONE_DAYS + 1)
-    assert "2 tombstones" in invoke(app, "purge")
-    [(horizon,)] = run_sql(database_url, "SELECT horizon FROM owners WHERE user_id = %(user)s", {"user": alice.id})
-    assert horizon == max(version for _, version in buried)
-
-
-def test_purge_of_very_much_of_one_user_takes_several_steps(app: Flask, alice: User, database_url: str) -> None:
-    """However much that is, no step runs into the deadline of a statement."""
-    invoke(app, "purge")
-    count = retention.TASKS_A_STEP + 7
-    alice.create("stays")
-    fill = """
-        INSERT INTO tasks (user_id, id, title, title_key, position, version, deleted_at)
-        SELECT %(user)s, gen_random_uuid(), 'x', 'x', n, 1, '2000-01-01Z' FROM generate_series(1, %(count)s) AS n
-    """
-    run_sql(database_url, fill, {"user": alice.id, "count": count})
-    with app.app_context(), cli.unscoped() as session:
-        assert next(retention._counts(session, retention.PURGE_TRASH)) == retention.TASKS_A_STEP
-        assert retention.purge(session).tasks == 7
-    assert alice.titles() == ["stays"]
-    assert alice.titles("?deleted=true") == []
-
-
-def test_purge_twice_at_once_removes_each_task_once(app: Flask, database_url: str) -> None:
-    users = [user_of(app, "carol") for _ in range(20)]
-    for user in users:
-        user.delete(f"/api/tasks/{user.create()['id']}")
-        user.create("stays")
-        sql = (
-            "UPDATE tasks SET deleted_at = now() - interval '99 days' WHERE user_id = %(u)s AND deleted_at IS NOT NULL"
-        )
-        run_sql(database_url, sql, {"u": user.id})
-    removed: list[int] = []
-
-    def purge() -> None:
-        with app.app_context(), cli.unscoped() as session:
-            removed.append(retention.purge(session)[0])
-
-    threads = [threading.Thread(target=purge) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(removed) == 20
-    assert [user.titles() for user in users] == [["stays"]] * 20
-    assert [user.titles("?deleted=true") for user in users] == [[]] * 20
-
-
-def test_purge_comes_back_to_users_who_were_busy(
-    app: Flask, alice: User, bob: User, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Within the same run, if that doesn't take too long; what it had to leave, it says."""
-    for user in (alice, bob):
-        user.delete(f"/api/tasks/{user.create()['id']}")
-        user.delete(f"/api/tasks/{user.create()['id']}?permanent=true")
-        age(database_url, user, "tasks", "deleted_at", retention.TRASH_DAYS + 1)
-        age(database_url, user, "tombstones", "purged_at", retention.TOMBSTONE_DAYS + 1)
-    with psycopg2.connect(database_url) as other, other.cursor() as cursor, ThreadPoolExecutor(1) as pool:
-        cursor.execute("SELECT 1 FROM owners WHERE user_id = %s FOR UPDATE", (alice.id,))
-        monkeypatch.setattr(retention, "PATIENCE", 0.3)
-        said = invoke(app, "purge")
-        assert said.startswith("1 tasks removed for good, 1 tombstones dropped")
-        assert "left for the next run, as their users were busy: 1 tasks, 1 tombstones, 0 Idempotency-Keys" in said
-        assert bob.titles("?deleted=true") == []
-        monkeypatch.undo()
-        purging = pool.submit(invoke, app, "purge")
-        time.sleep(0.5)
-        assert not purging.done()
-        other.rollback()
-        said = purging.result(timeout=10)
-    other.close()
-    assert said == "1 tasks removed for good, 1 tombstones dropped, 0 Idempotency-Keys forgotten\n"
-    assert alice.titles("?deleted=true") == []
 
 
 def test_forget_leaves_nothing_of_the_user(app: Flask, alice: User, bob: User, database_url: str) -> None:

@@ -18,7 +18,6 @@ from tests.wire import Wire
 from todo_service import create_app
 from todo_service.db import session
 from todo_service.db.models import ANSWER_HOURS
-from todo_service.tasks import retention
 
 REPLAYED = "Idempotency-Replayed"
 KEPT = ("Content-Type", "Content-Length", "ETag", "Location", "Cache-Control")
@@ -278,30 +277,6 @@ def test_a_key_is_forgotten_after_a_day(alice: User, database_url: str) -> None:
 
 def keys_of(url: str, user: User) -> set[str]:
     return {key for (key,) in run_sql(url, "SELECT key FROM answers WHERE user_id = %(user)s", {"user": user.id})}
-
-
-def test_purge_removes_forgotten_keys(app: Flask, alice: User, bob: User, database_url: str) -> None:
-    invoke(app, "purge")
-    count = 2 * retention.ANSWERS_A_STEP + 7
-    fill = """
-        INSERT INTO answers (user_id, key, fingerprint, status, headers, body)
-        SELECT %(user)s, n::text, '', 201, '{}', '' FROM generate_series(1, %(count)s) AS n
-    """
-    run_sql(database_url, fill, {"user": alice.id, "count": count})
-    age(database_url, alice, ANSWER_HOURS + 0.1)
-    post(alice, key="fresh")
-    post(bob, key="old")
-    post(bob, key="fresh")
-    sql = "UPDATE answers SET created_at = now() - interval '25 hours' WHERE user_id = %(user)s AND key = 'old'"
-    run_sql(database_url, sql, {"user": bob.id})
-    with Wire(database_url) as wire:
-        assert f"{count + 1} Idempotency-Keys forgotten" in invoke(create_app(settings_for(wire.dsn())), "purge")
-        # In steps of their own, so that none takes long; the last finds nothing.
-        assert len([sql for sql in wire.queries if "DELETE FROM answers" in sql]) == 4
-    assert keys_of(database_url, alice) == keys_of(database_url, bob) == {"fresh"}
-    assert "0 Idempotency-Keys forgotten" in invoke(app, "purge")
-    age(database_url, alice, ANSWER_HOURS + 0.1)
-    assert "1 Idempotency-Keys forgotten" in invoke(app, "purge")
 
 
 def test_forget_takes_a_users_keys_along(app: Flask, alice: User, bob: User, database_url: str) -> None:

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.conftest import User, assert_problem, run_sql, settings_for, user_of
-from tests.test_cli import age, invoke
+from tests.conftest import User, assert_problem, settings_for, user_of
+from tests.test_cli import invoke
 from tests.wire import Wire
 from todo_service import create_app
 from todo_service.api.changes import LAST_ID, Token, encode
-from todo_service.tasks import retention
 
 Task = dict[str, Any]
 
@@ -199,43 +198,6 @@ def test_a_client_that_follows_ends_with_the_servers_state(app: Flask, seed: int
     assert busy_rounds > 10
     assert len(client.tasks) > 10
     assert client.tasks == of_server(user)
-
-
-def test_a_token_older_than_the_tombstones_is_gone(app: Flask, alice: User, database_url: str) -> None:
-    kept, gone, later = (alice.create(name)["id"] for name in ("kept", "gone", "later"))
-    old, begun = Client(alice), Client(alice)
-    old.sync()
-    begun.pull(limit=1)
-    alice.delete(f"/api/tasks/{gone}?permanent=true")
-    new = Client(alice)
-    new.sync()
-    age(database_url, alice, "tombstones", "purged_at", retention.TOMBSTONE_DAYS + 1)
-    assert invoke(app, "purge").startswith("0 tasks removed for good, 1 tombstones")
-    alice.delete(f"/api/tasks/{later}")
-    for client in (old, begun):
-        response = alice.get(f"/api/tasks/changes?since={client.next}")
-        assert "without `since`" in assert_problem(response, 410, "gone")["detail"]
-    for client in (new, Client(alice)):
-        client.sync()
-        assert client.tasks == of_server(alice)
-        assert set(client.tasks) == {kept, later}
-
-
-def test_what_the_purge_removes_from_the_trash_is_told(app: Flask, alice: User, database_url: str) -> None:
-    alice.create("kept")
-    ids = {alice.create(f"{n}")["id"] for n in range(3)}
-    for id in ids:
-        alice.delete(f"/api/tasks/{id}")
-    client = Client(alice)
-    client.sync()
-    age(database_url, alice, "tasks", "deleted_at", retention.TRASH_DAYS + 1)
-    run_sql(
-        database_url, "UPDATE tasks SET deleted_at = NULL WHERE user_id = %(u)s AND title = 'kept'", {"u": alice.id}
-    )
-    invoke(app, "purge")
-    assert {change["id"] for change in changes(client.sync(limit=2)) if change["purged"]} == ids
-    assert client.tasks == of_server(alice)
-    assert len(client.tasks) == 1
 
 
 def token_of(user: User) -> str:
