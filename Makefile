@@ -10,7 +10,7 @@ run: .venv/run .env ## Set everything up and serve on http://localhost:8000
 	@exec $(BIN)/flask --app wsgi serve
 
 test: .venv/installed ## Run all tests (make test ARGS="-k etag" for some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 chaos: .venv/installed ## Faults under load: is anything lost? (wants Debian's postgresql and pgbouncer)
 	@$(BIN)/python -m tests.chaos

@@ -1,6 +1,7 @@
 """What tests share: a database of their own, the app on it, and users who speak HTTP to it.
 
-The database is made afresh for each run: on the server that TEST_DATABASE_URL names, else on the bundled PostgreSQL.
+The database is made afresh for each run, and for each of its processes (pytest-xdist): on the server that
+TEST_DATABASE_URL names, else on the bundled PostgreSQL.
 Tests don't clean up after themselves: each has users of its own, and users see nothing of each other.
 """
 
@@ -43,6 +44,13 @@ SECRET = secrets.token_urlsafe(32)
 ORIGIN = "http://frontend.test:3000"
 # Set by `make fuzz`: tests with random input take longer, and something new each time.
 FUZZ = "FUZZ" in os.environ
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """With `-n auto`: three for each processor, as most tests wait; none for the few that somebody has asked for."""
+    few = config.option.keyword or config.option.file_or_dir
+    return 0 if few else 3 * len(os.sched_getaffinity(0))
 
 
 def settings_for(database_url: str | None, **changes: Any) -> Settings:
@@ -90,6 +98,9 @@ def database_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="todo-test-"))
     folder.chmod(0o755)
     server = embedded.start(folder)
+    # The data is thrown away: no test waits until it is on the disk.
+    run_sql(server.url, "ALTER SYSTEM SET fsync = off")
+    run_sql(server.url, "SELECT pg_reload_conf()")
     yield server.url
     server.stop()
     shutil.rmtree(folder)

@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,8 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any, Self
 from urllib.request import HTTPCookieProcessor, ProxyHandler, Request, build_opener
+
+from tests.servers import free_port
 
 SERVER = Path(__file__).with_name("better_auth")
 LOCK_FILE = SERVER / "package-lock.json"
@@ -54,7 +55,8 @@ class Issuer:
         be installed or the server doesn't come up.
         """
         install()
-        issuer = cls(secret, _free_port())
+        # Known before the server starts, because the port is part of the base URL and so of every token's `iss`.
+        issuer = cls(secret, free_port())
         issuer.start_again()
         return issuer
 
@@ -210,13 +212,6 @@ def _executable(name: str) -> str:
             " (Debian packages: nodejs, npm)"
         )
     return path
-
-
-def _free_port() -> int:
-    # Known before the server starts, because the port is part of the base URL and so of every token's `iss`.
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: int) -> None:

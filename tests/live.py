@@ -12,7 +12,6 @@ import os
 import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers import free_port
 from todo_service.config import ROOT
 
 READY_SECONDS = 30
@@ -41,17 +41,10 @@ SERVERS = {
 
 
 def command_of(server: str) -> list[str]:
-    """What starts the service with `server`; skips the test where that isn't installed."""
+    """What starts the service with `server`; skips the test where that is not installed."""
     if find_spec(server) is None:
         pytest.skip(f"{server} is not installed (.venv/bin/pip install --require-hashes -r requirements-{server}.txt)")
     return SERVERS[server]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Service:

@@ -20,8 +20,8 @@ from types import TracebackType
 import pytest
 
 from tests.conftest import ORIGIN
-from tests.live import Service, free_port
-from tests.servers import certificate
+from tests.live import Service
+from tests.servers import certificate, free_port
 from todo_service.config import ROOT
 
 DEPLOY = ROOT / "deploy"

@@ -141,7 +141,7 @@ def pgbouncer(server: str, pool_size: int = 10) -> Iterator[str]:
 def postgres_server() -> Iterator[Server]:
     """Like `system_postgres`, giving the `Server`."""
     programs = _postgres_programs()
-    password, port = secrets.token_hex(16), _free_port()
+    password, port = secrets.token_hex(16), free_port()
     with _folder() as folder:
         certificate(folder)
         _make_cluster(programs / "initdb", folder, password)
@@ -169,7 +169,7 @@ def postgres_server() -> Iterator[Server]:
 def pgbouncer_server(server: str, pool_size: int = 10) -> Iterator[Server]:
     """Like `pgbouncer`, giving the `Server`. Its admin console is the database `pgbouncer`, for the same user."""
     program = _program("pgbouncer", "pgbouncer", "/usr/sbin")
-    target, port = parse_dsn(server), _free_port()
+    target, port = parse_dsn(server), free_port()
     own = {**target, "host": "127.0.0.1", "port": str(port), "sslmode": "require"}
     with _folder() as folder:
         certificate(folder)
@@ -261,7 +261,7 @@ def _program(name: str, package: str, *more_folders: str) -> Path:
     return Path(found)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Find a port nobody listens on, below the range that outgoing connections take theirs from.
 
     One from that range could be lost to any client while a stopped server waits to be started again on it.

@@ -11,7 +11,7 @@ import pytest
 
 from tests.advisories import CANARY, pins, problems
 from tests.keyserver import send
-from tests.live import free_port
+from tests.servers import free_port
 from todo_service.config import ROOT
 
 HASH = f"--hash=sha256:{'0' * 64}"

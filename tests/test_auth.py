@@ -24,7 +24,7 @@ from jwt.utils import base64url_decode, base64url_encode
 
 from tests.conftest import SECRET, User, assert_problem, settings_for, user_of
 from tests.keyserver import MAKE, Key, KeyServer, compact
-from tests.live import free_port
+from tests.servers import free_port
 from todo_service import config, create_app
 from todo_service.http import authentication as auth
 from todo_service.http import keys as jwks

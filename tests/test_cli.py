@@ -11,8 +11,7 @@ from flask import Flask
 from psycopg2.extensions import parse_dsn
 
 from tests.conftest import SECRET, User, run_sql, settings_for, stranger, user_of
-from tests.live import free_port
-from tests.servers import MissingProgram, dsn_url, system_postgres
+from tests.servers import MissingProgram, dsn_url, free_port, system_postgres
 from todo_service import cli, create_app
 from todo_service.config import ROOT
 from todo_service.db.models import REVISION

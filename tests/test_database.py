@@ -19,7 +19,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from tests.conftest import User, again, assert_problem, run_sql, settings_for, token, user_of, wait_for
-from tests.live import free_port
+from tests.servers import free_port
 from tests.test_conditions import at_once
 from tests.test_idempotency import KILL
 from tests.wire import Wire

@@ -25,7 +25,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from tests.conftest import run_sql, token
-from tests.live import free_port
+from tests.servers import free_port
 from tests.wire import Wire
 from todo_service.config import ROOT
 

@@ -17,7 +17,8 @@ import pytest
 from flask import Flask
 
 from tests.conftest import ORIGIN, SECRET, User, assert_problem, settings_for, token, user_of
-from tests.live import Service, free_port
+from tests.live import Service
+from tests.servers import free_port
 from todo_service import create_app
 from todo_service.config import SettingsError
 from todo_service.http import rate_limit as limits

@@ -17,8 +17,8 @@ import pytest
 from psycopg2.extensions import parse_dsn
 
 from tests.conftest import token
-from tests.live import Service, free_port
-from tests.servers import dsn_url
+from tests.live import Service
+from tests.servers import dsn_url, free_port
 from tests.wire import Wire
 from todo_service.config import ROOT
 

@@ -22,7 +22,7 @@ import pytest
 
 from tests.advisories import pins
 from tests.conftest import wait_for
-from tests.live import free_port
+from tests.servers import free_port
 from todo_service.config import ROOT
 
 SECONDS = 60
