@@ -184,16 +184,24 @@ def client(app: Flask) -> FlaskClient:
 
 @dataclass
 class User:
-    """Somebody with a token: `alice.get("/api/tasks")`."""
+    """Somebody with a token: `alice.get("/api/tasks")`.
+
+    `patient`: who is told that others of the user's changes are under way tries again when that says, as clients do.
+    """
 
     id: str
     client: FlaskClient
     token: str
+    patient: bool = False
 
     def request(self, method: str, path: str, **options: Any) -> Any:
         headers = {"Authorization": f"Bearer {self.token}"} | options.pop("headers", {})
-        # As a server has it: the answer is read to its end, and closed.
-        return self.client.open(path, method=method, headers=headers, **{"buffered": True} | options)
+        while True:
+            # As a server has it: the answer is read to its end, and closed.
+            answer: Any = self.client.open(path, method=method, headers=headers, **{"buffered": True} | options)
+            if not (self.patient and answer.status_code == 429 and answer.json["code"] == "too-many-at-once"):
+                return answer
+            time.sleep(int(answer.headers["Retry-After"]))
 
     def get(self, path: str, **options: Any) -> Any:
         return self.request("GET", path, **options)
@@ -239,8 +247,8 @@ def user_of(app: Flask, name: str) -> User:
 
 
 def again(user: User) -> User:
-    """The same user in another thread, which needs a client of its own."""
-    return User(user.id, user.client.application.test_client(), user.token)
+    """The same user in another thread, which needs a client of its own; patient, as there are others."""
+    return User(user.id, user.client.application.test_client(), user.token, patient=True)
 
 
 @pytest.fixture

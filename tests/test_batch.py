@@ -110,13 +110,13 @@ def test_too_many_are_refused_at_once(alice: User, count: int, operation: Any) -
 
 
 def test_refusing_too_many_takes_no_time(alice: User) -> None:
-    """OWASP API4:2023; within 200 ms. The best of three, because other programs may hold the processor."""
+    """OWASP API4:2023; within 200 ms of the processor's time, the best of three."""
     body = json.dumps({"operations": [create("x", tags=["a"], due_date="2026-12-31")] * 10_000})
 
     def took() -> float:
-        began = time.perf_counter()
+        began = time.thread_time()
         assert_problem(alice.post("/api/tasks/batch", data=body, content_type="application/json"), 422)
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     assert min(took() for _ in range(3)) < 0.2
 

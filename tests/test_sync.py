@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.conftest import User, assert_problem, settings_for, user_of
+from tests.conftest import User, again, assert_problem, settings_for, user_of
 from tests.test_cli import invoke
 from tests.wire import Wire
 from todo_service import create_app
@@ -174,7 +174,7 @@ def test_a_client_that_follows_ends_with_the_servers_state(app: Flask, seed: int
 
     def write(number: int) -> None:
         draw = random.Random(seed * 100 + number)
-        me = User(user.id, app.test_client(), user.token)
+        me = again(user)
         for step in range(25):
             [work] = draw.choices(list(WRITES), list(WRITES.values()))
             response = work(me, f"/api/tasks/{draw.choice(ids)}", f"{number}.{step}")
