@@ -92,7 +92,7 @@ def on_many_tasks(context: click.Context, names: list[str], url: str | None, tas
 @click.option("--only", type=click.Choice([*UNDER_LOAD, *ON_MANY_TASKS]), multiple=True, help="Measure this alone.")
 @click.option("--tasks", default=1_000_000, show_default=True, help="In the large database of growth and writes.")
 @click.option("--smoke", is_flag=True, help="All of it, but tiny, to see that it works; writes to a temporary folder.")
-@click.option("--seconds", default=Size().seconds, show_default=True, help="Under load, for each figure.")
+@click.option("--seconds", default=float(Size().seconds), show_default=True, help="Under load, for each figure.")
 @click.option("--rounds", default=Size().rounds, show_default=True, help="Under load, of which the median is taken.")
 @click.option("--server", "url", default=None, help="The PostgreSQL to measure on, as a URL; default: the bundled one.")
 @click.option(

@@ -88,7 +88,7 @@ class Served(NamedTuple):
             timeout=seconds * 1.25 + 90,
         )
         if done.returncode:
-            raise RuntimeError(done.stderr)
+            raise RuntimeError(f"the client ended with {done.returncode}: {done.stderr}")
         measured: dict[str, Any] = json.loads(done.stdout)
         used = processor(self.service.workers()) - before
         return {"connections": connections, "cpu": round(used * 1000 / max(1, measured["all"]), 3)} | measured

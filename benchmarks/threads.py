@@ -58,6 +58,7 @@ def at(url: str, delay: float) -> Iterator[str]:
 
 def summary(place: str, threads: int, pool: int, runs: list[dict[str, Any]]) -> dict[str, Any]:
     figures = {name: middle(one[name] for one in runs) for name in ("per_second", "p50", "p99")}
+    figures["cpu"] = middle((one["cpu"] for one in runs), 3)
     errors = sum((Counter(one["errors"]) for one in runs), Counter())
     rates = [one["per_second"] for one in runs]
     return {"place": place, "threads": threads, "pool": pool, "runs": rates, "errors": errors} | figures
