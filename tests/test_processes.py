@@ -13,7 +13,7 @@ from itertools import combinations
 import pytest
 
 from tests.conftest import SECRET, run_sql, token, wait_for
-from tests.live import Answer, Connection, Service, UnansweredError, connections
+from tests.live import SERVERS, Answer, Connection, Service, UnansweredError, command_of, connections
 from tests.proxy import Proxy
 from tests.wire import Wire
 from todo_service.errors import PROBLEM_JSON
@@ -38,8 +38,8 @@ def service(wire: Wire) -> Iterator[Service]:
         yield service
 
 
-def serve(wire: Wire, **environment: str) -> Service:
-    return Service(wire.dsn(), SECRET, None, RATELIMIT_DEFAULT="100000/minute", **environment)
+def serve(wire: Wire, command: list[str] | None = None, **environment: str) -> Service:
+    return Service(wire.dsn(), SECRET, command, RATELIMIT_DEFAULT="100000/minute", **environment)
 
 
 def slow_requests(wire: Wire) -> int:
@@ -170,9 +170,10 @@ def test_workers_that_have_had_enough_requests_are_replaced_unnoticed(wire: Wire
 # Through nginx, as deploy/nginx.conf has it
 
 
-def test_a_stop_behind_the_proxy_answers_what_is_under_way(wire: Wire) -> None:
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_stop_behind_the_proxy_answers_what_is_under_way(wire: Wire, server: str) -> None:
     with (
-        serve(wire) as service,
+        serve(wire, command_of(server)) as service,
         Proxy(service) as proxy,
         ThreadPoolExecutor(1) as pool,
         Connection(proxy.url) as probe,
@@ -191,17 +192,19 @@ def test_a_stop_behind_the_proxy_answers_what_is_under_way(wire: Wire) -> None:
         assert service.process.wait(SECONDS) == 0
 
 
-def test_a_reload_behind_the_proxy_goes_unnoticed(service: Service) -> None:
-    before = service.workers()
-    with Proxy(service) as proxy, Load(proxy) as load:
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_reload_behind_the_proxy_goes_unnoticed(wire: Wire, server: str) -> None:
+    with serve(wire, command_of(server)) as service, Proxy(service) as proxy, Load(proxy) as load:
+        before = service.workers()
         service.reload()
         wait_for(lambda: len(service.workers()) == 2 and not service.workers() & before, "the workers stayed")
     load.check()
 
 
-def test_killed_workers_behind_the_proxy_fail_nothing_that_can_be_repeated(service: Service) -> None:
-    """RFC 9110, 9.2.2"""
-    with Proxy(service) as proxy, Load(proxy, change="PUT") as load:
+@pytest.mark.parametrize("server", SERVERS)
+def test_killed_workers_behind_the_proxy_fail_nothing_that_can_be_repeated(wire: Wire, server: str) -> None:
+    """RFC 9110, 9.2.2. Granian would give up if the same one went twice within 5.5 s."""
+    with serve(wire, command_of(server)) as service, Proxy(service) as proxy, Load(proxy, change="PUT") as load:
         for _ in range(3):
             killed = min(service.workers())
             service.kill_worker(killed)

@@ -10,7 +10,7 @@ made before the change is a race.
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from flask import Response, request
@@ -75,6 +75,10 @@ class Answer(Response):
 
     def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:
         return self.headers
+
+    def get_app_iter(self, environ: "WSGIEnvironment") -> list[bytes]:
+        """As a list: a server need not ask for more, and can send it together with the head."""
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else cast("list[bytes]", self.response)
 
 
 def answer(body: Any, etag: str | None = None, status: int = 200, headers: Mapping[str, str] = NONE) -> Response:
