@@ -149,7 +149,8 @@ def postgres_server() -> Iterator[Server]:
             "listen_addresses": "127.0.0.1",
             "port": port,
             "unix_socket_directories": folder,
-            "max_connections": 200,
+            # Several processes run tests on it, each with apps that keep connections.
+            "max_connections": 500,
             "ssl": "on",
             "ssl_cert_file": folder / "tls.crt",
             "ssl_key_file": folder / "tls.key",
