@@ -4,6 +4,8 @@ Its data lie in a folder that is removed at the end, unless the caller names one
 """
 
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -32,6 +34,8 @@ SHOWN = ("server_version", "jit", "work_mem", *SETTINGS)
 @contextmanager
 def bundled(folder: Path | None, settings: Mapping[str, str] = SETTINGS) -> Iterator[str]:
     """The bundled PostgreSQL for the length of a block; its data in `folder`, or in one that is removed then."""
+    # Ended so, it takes the server along, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     place = folder or Path(tempfile.mkdtemp(prefix="todo-growth-"))
     place.mkdir(parents=True, exist_ok=True)
     place.chmod(0o755)
