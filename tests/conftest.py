@@ -35,7 +35,7 @@ from todo_service.db import embedded
 # connection of one's own keeps: they run on the bundled PostgreSQL only, and not once more for each other one.
 ONCE = (
     *("adding_a_field", "advisories", "benchmarks", "better_auth", "browser", "chaos", "config", "deployment"),
-    *("exhaustion", "full_disk", "jwks", "proxy", "raw_http", "recurrence", "statements", "two_commands"),
+    *("exhaustion", "full_disk", "gate", "jwks", "proxy", "raw_http", "recurrence", "statements", "two_commands"),
     *("typed_client", "wire"),
 )
 collect_ignore = [f"test_{name}.py" for name in ONCE] if os.environ.get("TEST_DATABASE_URL") else []

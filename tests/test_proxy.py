@@ -321,11 +321,10 @@ def test_list_sorted_anew_waits_rather_than_fails(service: Both, alice: User, bo
     """A request for each of its tasks, all at once; meanwhile others are served."""
     tasks = [alice.create(f"{number}") for number in range(300)]
     bob.create("one")
-    body = json.dumps({"position": 5}).encode()
     began = time.monotonic()
     moving = [Connection(service.port) for _ in tasks]
-    for one, task in zip(moving, tasks, strict=True):
-        head = f"PATCH /api/tasks/{task['id']}"
+    for position, (one, task) in enumerate(zip(moving, reversed(tasks), strict=True), 1):
+        head, body = f"PATCH /api/tasks/{task['id']}", json.dumps({"position": position}).encode()
         one.send(request(head, by(alice), "Content-Type: application/json", f"Content-Length: {len(body)}",
                                 body=body))  # fmt: skip
     waited = []

@@ -20,7 +20,7 @@ class Gate:
     """Lets `at_work` changes of each user in at once, while up to `waiting` more wait."""
 
     def __init__(self, at_work: int, waiting: int) -> None:
-        self._at_work, self._waiting = at_work, waiting
+        self.at_work, self.waiting = at_work, waiting
         self._changed = threading.Condition()
         self._inside: Counter[str] = Counter()
         self._outside: Counter[str] = Counter()
@@ -29,7 +29,7 @@ class Gate:
     def enter(self, owner: str) -> Iterator[None]:
         """Hold one of the owner's places for the length of a block. Raises TooManyRequests."""
         with self._changed:
-            if self._inside[owner] >= self._at_work:
+            if self._inside[owner] >= self.at_work:
                 self._wait(owner)
             self._inside[owner] += 1
         try:
@@ -41,18 +41,21 @@ class Gate:
 
     def _wait(self, owner: str) -> None:
         free = False
-        if self._outside[owner] < self._waiting:
+        if self._outside[owner] < self.waiting:
             self._outside[owner] += 1
-            free = self._changed.wait_for(lambda: self._inside[owner] < self._at_work, PATIENCE)
+            free = self._changed.wait_for(lambda: self._inside[owner] < self.at_work, PATIENCE)
             take_one(self._outside, owner)
         if not free:
             raise TooManyRequests("Too many changes at once; try again in a moment.", 1, code="too-many-at-once")
 
 
 def gate_for(threads: int, connections: int) -> Gate:
-    """A gate for a process with so many of each: one user's changes leave half of the threads, and a connection."""
-    at_work = max(1, min(2, connections - 1))
-    return Gate(at_work, max(1, threads // 2 - at_work))
+    """A gate for a process with so many of each: one user's changes leave others a quarter of both, one at least.
+
+    Two at work, of which one has the lock and the other is read and checked meanwhile; more would only wait.
+    """
+    at_work = max(1, min(2, connections - max(1, connections // 4)))
+    return Gate(at_work, max(1, threads * 3 // 4 - at_work))
 
 
 def take_one(counter: Counter[str], name: str) -> None:
