@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 from flask import Flask
 
-from tests.conftest import SECRET, User, again, assert_problem, run_sql, settings_for, user_of, wait_for
+from tests.conftest import SECRET, User, assert_problem, run_sql, settings_for, user_of, wait_for
 from tests.crowd import UNIQUE, crowd
 from tests.live import Connection, Service
 from tests.proxy import Proxy
@@ -26,6 +26,11 @@ from todo_service.http.gate import PATIENCE, gate_for
 # Of the app below: three quarters of its eight threads, of which two are at work.
 AT_WORK, WAITING = 2, 4
 CODE = "too-many-at-once"
+
+
+def again(user: User) -> User:
+    """The same user in another thread, who takes a 429 for an answer."""
+    return User(user.id, user.client.application.test_client(), user.token)
 
 
 @contextmanager
@@ -48,7 +53,12 @@ def at_work(database_url: str, user: User) -> int:
 
 @pytest.fixture
 def app(database_url: str) -> Flask:
-    return create_app(settings_for(database_url, threads=8, pool_size=4))
+    """With connections that are there already: to make one may take longer than a change waits for a lock."""
+    app = create_app(settings_for(database_url, threads=8, pool_size=4))
+    with ExitStack() as held:
+        for _ in range(AT_WORK + 1):
+            held.enter_context(app.extensions["engine"].connect())
+    return app
 
 
 def create(user: User) -> tuple[Any, float]:
