@@ -6,6 +6,7 @@
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from typing import Any
@@ -56,7 +57,29 @@ loglevel = settings.log_level.lower()
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
+# The signals that end a worker are held back from the moment it is forked until it listens to them: one that came in
+# between would reach the master's handlers, which do nothing there, and the worker would live on until it is killed.
+ENDING = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+
+
+def hold_back_while_forking() -> None:
+    # First, because a master that was started by another one (SIGUSR2) is such a fork itself.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ENDING),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING),
+    )
+
+
+def end_at_once_on_ctrl_c() -> None:
+    """SIGTERM is the signal that lets requests finish; Ctrl-C and SIGQUIT cut them off, and wait for no thread."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, lambda *_: os._exit(0))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+
 def on_starting(server: Any) -> None:
+    hold_back_while_forking()
     fail_readiness_before_the_stop(server)
     if settings.metrics_token:
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="todo-metrics-", dir=worker_tmp_dir)
@@ -74,16 +97,12 @@ def fail_readiness_before_the_stop(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
+    end_at_once_on_ctrl_c()
     # What is loaded is never garbage, and need not be looked through again and again.
     gc.collect()
     gc.freeze()
     if settings.metrics_token:
         worker.wsgi.extensions["metrics"].begin()
-
-
-def worker_int(worker: Any) -> None:
-    """On Ctrl-C: end, rather than wait for threads, one of which may be waiting for a client; SIGTERM lets finish."""
-    os._exit(0)
 
 
 def pre_request(worker: Any, request: Any) -> None:
