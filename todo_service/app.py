@@ -1,6 +1,8 @@
 """The app factory: puts the parts together, in the order in which a request meets them."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from flask import Flask, request
 from werkzeug.wsgi import get_host
@@ -18,6 +20,14 @@ from .http.gate import gate_for
 MAX_BODY = 1024 * 1024
 
 
+class Service(Flask):
+    """Flask, whose functions are all plain ones."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Not looked at to find out whether it is a coroutine, as Flask does several times in each request."""
+        return func
+
+
 def refuse_other_hosts(trusted: tuple[str, ...]) -> None:
     """Raise SecurityError, a 400, for a Host that is none of `trusted`.
 
@@ -33,7 +43,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.database_url is None:
         embedded.package()
     logs.configure(settings)
-    app = Flask("todo_service", static_folder=None)
+    app = Service("todo_service", static_folder=None)
     app.request_class = parsing.Request
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     # A redirect, be it to the address without the slash or to the other family, would break a browser's preflight.
@@ -45,7 +55,6 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.before_request(partial(refuse_other_hosts, settings.trusted_hosts))
     rate_limit.register(app, settings)
     app.after_request(conditions.caching)
-    app.after_request(parsing.confirm_strictness)
     app.after_request(parsing.read_the_rest)
     if settings.cors_origins:
         cors.register(app, settings.cors_origins)

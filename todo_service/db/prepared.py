@@ -23,6 +23,8 @@ from .session import SCOPED
 # So often a statement is sent in full on a connection before it is prepared; and so many are prepared at most.
 SENT_BEFORE, MAX_PREPARED = 3, 100
 PARAMETER = re.compile(r"%\((\w+)\)s")
+# One plan for all values: left to itself, PostgreSQL goes on planning anew wherever it can't know a LIMIT beforehand.
+ONE_PLAN = "SET LOCAL plan_cache_mode = force_generic_plan; "
 UNKNOWN = (DuplicatePreparedStatement, FeatureNotSupported, InvalidSqlStatementName)
 
 
@@ -44,7 +46,7 @@ def execute(cursor: DBAPICursor, statement: str, parameters: Any, context: Execu
     if count <= SENT_BEFORE:
         return False
     prepare, by_name = texts(body, context.compiled)
-    message = (prepare if count == SENT_BEFORE + 1 else "") + statement.removesuffix(body) + by_name
+    message = (prepare if count == SENT_BEFORE + 1 else "") + statement.removesuffix(body) + ONE_PLAN + by_name
     try:
         cursor.execute(message, parameters)
     except UNKNOWN:

@@ -14,7 +14,7 @@ from urllib.request import parse_http_list
 
 import flask
 import marshmallow as ma
-from flask import Response, g, request
+from flask import Response, after_this_request, g, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.http import unquote_header_value
@@ -105,6 +105,8 @@ def strict() -> bool:
     if "HTTP_PREFER" not in request.environ:
         return False
     g.strict = preferences(",".join(request.headers.getlist("Prefer"))).get("handling") == "strict"
+    if g.strict:
+        after_this_request(confirm_strictness)
     return bool(g.strict)
 
 
@@ -119,8 +121,7 @@ def preferences(header: str) -> dict[str, str]:
 
 def confirm_strictness(response: Response) -> Response:
     """Tell the client that its preference was heeded (RFC 7240, section 3)."""
-    if g.get("strict"):
-        response.headers["Preference-Applied"] = "handling=strict"
+    response.headers["Preference-Applied"] = "handling=strict"
     return response
 
 

@@ -112,7 +112,8 @@ def _list_query(listing: Listing, after_key: bool | None, index_first: bool) -> 
     apart, so each one read may be a page of the disk.
     """
     tag = select(etag(owners.c.revision, owners.c.nonce)).where(owners.c.user_id == OWNER).scalar_subquery()
-    tagged = select(tag.label("list_etag")).subquery("tagged")
+    # OFFSET 0: else PostgreSQL would look it up wherever it is named.
+    tagged = select(tag.label("list_etag")).offset(literal_column("0")).subquery("tagged")
     given = array([tagged.c.list_etag, literal_column(f"'{ANY}'", Text)])
     unchanged = given.overlap(bindparam("known", type_=ARRAY(Text)))
     owner = select(tagged.c.list_etag, (tagged.c.list_etag.is_not(None) & unchanged).label("unchanged")).subquery(
