@@ -15,12 +15,13 @@ import orjson
 import uuid_utils
 from sqlalchemy import (
     BigInteger,
+    Column,
+    ColumnElement,
     Insert,
     Select,
     any_,
     bindparam,
     case,
-    cast,
     delete,
     func,
     literal_column,
@@ -30,7 +31,7 @@ from sqlalchemy import (
     union,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from ..db.models import ID, MAX_BATCH, QUOTA, owners, tasks
@@ -45,29 +46,39 @@ IDS = bindparam("ids", type_=ARRAY(ID))
 REVISION = bindparam("new_revision", type_=BigInteger)
 
 
+def _each(*conditions: ColumnElement[bool]) -> Any:
+    """The owner's tasks that meet the conditions, looked up anew for each row of what those name.
+
+    OFFSET 0 keeps PostgreSQL from joining in another way: of a user it knows nothing of, it expects so few tasks that
+    it would go through all of them for each of the ids.
+    """
+    found = select(*(tasks.c[name] for name in STORED)).where(tasks.c.user_id == OWNER, *conditions)
+    return found.offset(literal_column("0")).lateral()
+
+
 def _read(order: bool) -> Select[*tuple[Any, ...]]:
     """What is to be known of the owner, and the STORED columns of the tasks; one row without id where there are none.
 
     `order`: with the tasks that have one of `positions`, or that of a task asked for.
     """
-    named, following, there = tasks.alias("named"), tasks.alias("following"), tasks.alias("there")
-    asked_for = (named.c.user_id == OWNER) & (named.c.id == any_(IDS))
+    asked_for = func.unnest(IDS).table_valued(Column("id", ID)).render_derived(name="asked_for")
+    named = _each(tasks.c.id == asked_for.c.id)
+    there = tasks.alias("there")
     # What has the place in its series that each of those has or will get when it is completed, and the place behind it:
     # its next occurrence.
-    series = func.coalesce(named.c.series, named.c.id)
-    number = cast(func.coalesce(named.c.occurrence, literal_column("0")), BigInteger)
-    same = (following.c.user_id == named.c.user_id) & (following.c.series == series)
-    near = same & following.c.occurrence.in_([number, number + ONE])
-    holders = select(following.c.id).join_from(named, following, near).where(asked_for)
-    found_by = [select(named.c.id).where(asked_for), holders]
+    number = func.coalesce(named.c.occurrence, literal_column("0"))
+    same_series = tasks.c.series == func.coalesce(named.c.series, named.c.id)
+    following = _each(same_series, tasks.c.occurrence == any_(array([number, number + ONE])))
+    those = asked_for.join(named, true())
+    found_by = [select(asked_for.c.id), select(following.c.id).select_from(those.join(following, true()))]
     if order:
         theirs = (there.c.user_id == OWNER) & there.c.deleted_at.is_(None)
-        same_place = there.c.position.in_(select(named.c.position).where(asked_for))
+        same_place = there.c.position.in_(select(named.c.position).select_from(those))
         given_ones = there.c.position == any_(bindparam("positions", type_=ARRAY(tasks.c.position.type)))
         found_by.append(select(there.c.id).where(theirs, given_ones | same_place))
     wanted = union(*found_by).subquery("wanted")
-    rows = wanted.join(tasks, (tasks.c.user_id == OWNER) & (tasks.c.id == wanted.c.id))
-    found = select(*(tasks.c[name] for name in STORED)).select_from(rows).subquery("found")
+    row = _each(tasks.c.id == wanted.c.id)
+    found = select(*(row.c[name] for name in STORED)).select_from(wanted.join(row, true())).subquery("found")
     # The tasks are counted only where it isn't certain that there is room.
     roomy = owners.c.revision < owners.c.room_until - literal_column(str(MAX_BATCH))
     head = (
