@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ORIGIN, SECRET, User, assert_problem
+from tests.conftest import ORIGIN, SECRET, User, assert_problem, wait_for
 from tests.live import SERVERS, Service, command_of
 from tests.live import Connection as Client
 from tests.proxy import Proxy
@@ -220,7 +220,7 @@ def test_both_know_a_request_by_the_same_id(service: Both, connection: Connectio
         connection.send(request(line, "X-Request-ID: not mine"))
         [given] = connection.answer().headers.getlist("X-Request-ID")
         assert re.fullmatch(r"[0-9a-f]{32}", given)
-        assert given in service.log
+        wait_for(lambda text=given: text in service.log, "it is in no log")
 
 
 def test_compressed_answers_keep_their_conditions(connection: Connection, alice: User) -> None:

@@ -673,8 +673,9 @@ def test_the_quota(crowded: User, app: Flask, database_url: str) -> None:
     assert imported(nearly, "\n".join(["title", *titles[:3000]]), CSV) == (3000, 0)
 
 
-# OWASP API4:2023: of processor time, the client's included.
-IMPORT_SECONDS = 5.0
+# OWASP API4:2023: of processor time, the client's included, in units of what Python takes to read an ordinary file of
+# 7 MB on the same machine at the same time (some 0.3 s).
+MOST = 17
 FILE = 16 * 1024 * 1024
 TAGS = ",".join("abcdefghijklmnopqrst")
 FILLED = "x,d,true,low,2026-12-31T10:00:00+01:00,FREQ=DAILY,due,1,2026-01-01T00:00:00Z\n"
@@ -750,16 +751,31 @@ def untraced() -> Iterator[None]:
         sys.settrace(trace)
 
 
+ORDINARY = json.dumps([{"title": "x", "due_date": "2026-12-31", "tags": ["a", "b"]}] * 100_000)
+
+
+def unit() -> float:
+    started = time.process_time()
+    json.loads(ORDINARY)
+    return time.process_time() - started
+
+
 @pytest.mark.parametrize("name", LARGE)
 def test_no_file_takes_long(alice: User, name: str) -> None:
     """It is imported, or refused with the place where it becomes too much; unknown names too."""
     kind, make, refusal = LARGE[name]
     file = make().encode()[:FILE]
-    with untraced():
-        started = time.process_time()
-        response = upload(alice, file, kind, headers={"Prefer": "handling=strict"} if name == "names" else {})
-        taken = time.process_time() - started
-    assert taken < IMPORT_SECONDS
+    headers = {"Prefer": "handling=strict"} if name == "names" else {}
+    # What else the machine does can only add to it, so the best of three counts.
+    for _ in range(3):
+        with untraced():
+            before, started = unit(), time.process_time()
+            response = upload(alice, file, kind, headers=headers)
+            taken = (time.process_time() - started) / max(before, unit())
+        if taken < MOST:
+            break
+        assert alice.delete("/api/tasks?status=all").status_code == 200
+    assert taken < MOST
     if refusal:
         assert refusal in assert_problem(response, 422, "invalid")["detail"]
     else:
