@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -213,6 +214,10 @@ def test_nobody_invents_where_a_request_comes_from(service: Both, connection: Co
     assert "evil" not in service.behind.log
 
 
+def logged(service: Both, text: str) -> bool:
+    return text in service.log
+
+
 def test_both_know_a_request_by_the_same_id(service: Both, connection: Connection) -> None:
     connection.send(request("GET /health/live", "X-Request-ID: mine-1"))
     assert connection.answer().headers.getlist("X-Request-ID") == ["mine-1"]
@@ -220,7 +225,7 @@ def test_both_know_a_request_by_the_same_id(service: Both, connection: Connectio
         connection.send(request(line, "X-Request-ID: not mine"))
         [given] = connection.answer().headers.getlist("X-Request-ID")
         assert re.fullmatch(r"[0-9a-f]{32}", given)
-        wait_for(lambda text=given: text in service.log, "it is in no log")
+        wait_for(partial(logged, service, given), "it is in no log")
 
 
 def test_compressed_answers_keep_their_conditions(connection: Connection, alice: User) -> None:
