@@ -58,6 +58,7 @@ def settings_for(database_url: str | None, **changes: Any) -> Settings:
     settings = Settings(
         secrets=(SECRET,),
         jwks_url=None,
+        session_url=None,
         issuers=(),
         audience=(),
         user_id_claims=("sub", "user_id", "id"),

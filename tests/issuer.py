@@ -150,6 +150,10 @@ class Session:
         """The session token as the cookie holds it, ``token.signature``, percent-encoded."""
         return self._browser.cookie("better-auth.session_token")
 
+    def sign_out(self) -> None:
+        """End the session; Better Auth forgets its token at once."""
+        self._browser.send("POST", "/api/auth/sign-out", {})
+
     def _token(self, path: str) -> str:
         return str(self._browser.send("GET", path)["token"])
 

@@ -41,6 +41,7 @@ class Settings:
 
     secrets: tuple[str, ...]
     jwks_url: str | None
+    session_url: str | None
     issuers: tuple[str, ...]
     audience: tuple[str, ...]
     user_id_claims: tuple[str, ...]
@@ -85,6 +86,7 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
     jwks_url = env.str("BETTER_AUTH_JWKS_URL", None, validate=optional(http_url))
     issuer = env.str("BETTER_AUTH_ISSUER", None)
     audience: tuple[str, ...] = listed(env, "BETTER_AUTH_AUDIENCE", [])
+    sessions = env.bool("BETTER_AUTH_SESSIONS", False)
     secret = env.str("BETTER_AUTH_SECRET", None, validate=optional(strong))
     rotated = listed(env, "BETTER_AUTH_SECRETS", [], validate=versioned)
     settings: dict[str, Any] = dict(
@@ -119,11 +121,18 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
         problems |= {"BETTER_AUTH_SECRET": "needed to verify tokens (or BETTER_AUTH_URL, to verify them by public key)"}
     if jwks_url and not (issuer or origin):
         problems["BETTER_AUTH_ISSUER"] = "needed with BETTER_AUTH_JWKS_URL when BETTER_AUTH_URL is not set"
+    if sessions and not origin:
+        problems["BETTER_AUTH_URL"] = "needed with BETTER_AUTH_SESSIONS: it's there that sessions are asked for"
     if problems:
         raise SettingsError(problems)
+    # Where the service reaches Better Auth: it may be another address than the one that browsers see.
+    reached_at = jwks_url if jwks_url and jwks_url.endswith("/jwks") else f"{origin}/api/auth/jwks"
+    session_url = reached_at.removesuffix("jwks") + "get-session?disableCookieCache=true" if sessions else None
     # Most tokens name the origin, a signed session cookie the address as Better Auth was given it.
     issuers = (issuer,) if issuer else tuple(dict.fromkeys(filter(None, (origin, url))))
-    keys: dict[str, Any] = dict(secrets=secrets, jwks_url=jwks_url, issuers=issuers, audience=audience or issuers)
+    keys: dict[str, Any] = dict(
+        secrets=secrets, jwks_url=jwks_url, session_url=session_url, issuers=issuers, audience=audience or issuers
+    )
     return Settings(**settings, **keys), names
 
 

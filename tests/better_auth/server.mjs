@@ -9,7 +9,7 @@ import { createServer } from "node:http";
 import { betterAuth } from "better-auth";
 import { memoryAdapter } from "better-auth/adapters/memory";
 import { fromNodeHeaders, toNodeHandler } from "better-auth/node";
-import { jwt } from "better-auth/plugins";
+import { bearer, jwt } from "better-auth/plugins";
 import { SignJWT } from "jose";
 
 const port = Number(process.env.PORT);
@@ -31,7 +31,7 @@ const issuer = (jwtOptions) =>
     emailAndPassword: { enabled: true },
     // The "jwt" strategy turns the session_data cookie into an HS256 token.
     session: { cookieCache: { enabled: true, strategy: "jwt" } },
-    plugins: [jwt(jwtOptions)],
+    plugins: [jwt(jwtOptions), bearer()],
     // A test run signs up more users per second than any real browser does.
     rateLimit: { enabled: false },
     telemetry: { enabled: false },

@@ -1,4 +1,5 @@
-"""Bearer token -> owner. The only module that knows what a token is; `keys.py` keeps the key server's keys.
+"""Bearer token -> owner. The only module that knows what a token is; `keys.py` keeps the key server's keys, and
+`sessions.py` asks for what is no JWT.
 
 The token's `alg` picks the keys: HS256 means the shared secrets, the asymmetric ones mean the key server's, and never
 the other way round (RFC 8725, section 3.1). What a token may hold is decided here, not by the JWT library's defaults.
@@ -24,6 +25,7 @@ from ..tasks.queries import explained
 from . import rate_limit
 from .gate import Gate
 from .keys import ASYMMETRIC, KeyServer
+from .sessions import SessionServer, looks_like_one
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,17 +52,34 @@ class Authenticator:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.keys = KeyServer(settings.jwks_url) if settings.jwks_url else None
+        self.sessions = SessionServer(settings.session_url, settings.threads) if settings.session_url else None
         self._known: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
 
     def owner(self, token: str) -> str:
         """The user whose token it is. Raises Unauthorized, or Unavailable when no key could be had."""
-        known = self._known.get(token)
-        if known and time.time() < known[1]:
-            return known[0]
+        if known := self._owner_of_known(token):
+            return known
+        if self.sessions and looks_like_one(token) and token not in NO_TOKENS:
+            return self._owner_of_session(token, self.sessions)
         claims = self._verify(token)
         owner = subject(claims, self.settings.user_id_claims)
         self._remember(token, owner, min(claims["exp"] + self.settings.leeway, time.time() + REMEMBER_SECONDS))
+        return owner
+
+    def _owner_of_known(self, token: str) -> str | None:
+        known = self._known.get(token)
+        return known[0] if known and time.time() < known[1] else None
+
+    def _owner_of_session(self, token: str, sessions: SessionServer) -> str:
+        found = sessions.session(token, self._owner_of_known)
+        if found is None:
+            return self.owner(token)
+        session, until = found
+        owner = subject(session, ())
+        if until <= time.time():
+            raise Unauthorized("the session is over; sign in again")
+        self._remember(token, owner, until)
         return owner
 
     def _remember(self, token: str, owner: str, until: float) -> None:

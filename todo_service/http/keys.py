@@ -6,17 +6,16 @@ result, and not for long: requests with keys that are there go on. What a token 
 `authentication.py`.
 """
 
-import json
 import logging
 import threading
 import time
-import urllib.request
 from http.client import HTTPException
-from typing import IO, Any
+from typing import Any
 
 import jwt
 
 from ..errors import Unauthorized, Unavailable
+from . import outgoing
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +26,6 @@ TIMEOUT_SECONDS = 3
 # How old a fetch may get with requests waiting for it because of a new `kid`. Counted from its start, not from the
 # request's: with a hanging key server, unknown kids could hold all of a worker's threads otherwise.
 ROTATION_PATIENCE_SECONDS = 1
-MAX_BYTES = 64 * 1024
 
 
 class KeyServer:
@@ -78,23 +76,9 @@ class KeyServer:
             log.warning("the keys could not be fetched from the key server: %s", error)
 
 
-class NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Keys come from the configured address or not at all."""
-
-    def redirect_request(self, req: Any, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str) -> None:
-        return None
-
-
 def fetch(url: str) -> dict[tuple[str, str], Any]:
     """(kid, algorithm) -> public key. Raises OSError, HTTPException, ValueError when the answer is no list of keys."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    with urllib.request.build_opener(NoRedirects).open(url, timeout=TIMEOUT_SECONDS) as response:
-        body = b""
-        while chunk := response.read1(MAX_BYTES):
-            body += chunk
-            if len(body) > MAX_BYTES or time.monotonic() > deadline:
-                raise ValueError("the answer is too long, or too slow")
-    answer = json.loads(body)
+    answer = outgoing.get(url, {}, TIMEOUT_SECONDS)
     listed = answer.get("keys") if isinstance(answer, dict) else None
     keys = dict(filter(None, map(public_key, listed if isinstance(listed, list) else [])))
     if not keys:
