@@ -10,6 +10,12 @@ COPY requirements.txt ./
 RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.txt
 
 FROM python:3.11-slim-bookworm
+# Given by who builds it for others (.github/workflows/ci.yml).
+ARG REVISION= SOURCE=
+LABEL org.opencontainers.image.title="todo_service" \
+      org.opencontainers.image.description="Tasks for the users of Better Auth: a Flask microservice on PostgreSQL" \
+      org.opencontainers.image.revision=$REVISION \
+      org.opencontainers.image.source=$SOURCE
 WORKDIR /app
 COPY --from=builder /venv /venv
 # Readable for the user below, whatever the umask of the clone was; writable for nobody but root.
