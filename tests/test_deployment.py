@@ -90,6 +90,12 @@ class Image:
         # The stages share `root`, so that programs find themselves where they were installed; see do_copy.
         self.env, self.folder, self.user = {"PATH": f"{self.root}/base:/usr/bin:/bin"}, self.root, "0:0"
 
+    def do_arg(self, rest: str) -> None:
+        """None of them has a value here."""
+
+    def do_label(self, rest: str) -> None:
+        self.labels = dict(pair.split("=", 1) for pair in shlex.split(rest))
+
     def do_workdir(self, rest: str) -> None:
         self.folder = Path(self.moved(rest))
         self.folder.mkdir()
@@ -242,6 +248,11 @@ def test_image_holds_what_it_needs_and_nothing_else(image: Image) -> None:
 def test_image_runs_as_a_numbered_user_who_is_not_root(image: Image) -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", image.user)
     assert not re.search(r"SECRET|PASSWORD|TOKEN", " ".join(image.env))
+
+
+def test_image_says_what_it_is(image: Image) -> None:
+    names = ("title", "description", "revision", "source")
+    assert sorted(image.labels) == sorted(f"org.opencontainers.image.{name}" for name in names)
 
 
 def test_build_context_is_exactly_what_is_copied() -> None:
