@@ -30,6 +30,7 @@ from tests.wire import Wire
 from todo_service import cli, create_app
 from todo_service.config import Settings
 from todo_service.db import embedded
+from todo_service.dialect import Dialect
 
 # These start what they need by themselves, are about nothing that a database could make different, or about what a
 # connection of one's own keeps: they run on the bundled PostgreSQL only, and not once more for each other one.
@@ -67,6 +68,7 @@ def settings_for(database_url: str | None, **changes: Any) -> Settings:
         pool_size=4,
         prepare_statements=True,
         cors_origins=(ORIGIN,),
+        dialect=Dialect(),
         rate_limit="100000/minute",
         rate_limit_storage="memory://",
         metrics_token=None,

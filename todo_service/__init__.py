@@ -7,13 +7,14 @@ A request goes down through the rooms; a module imports only from its own room a
     api/        what HTTP sees: the views of tasks, batch, changes, stats, transfer (export, import) and health, and the
                 OpenAPI document with its pages
     formats/    files: JSON, CSV, iCalendar
-    schemas/    the shapes of tasks, of their fields, and of what an address may ask for
+    schemas/    the shapes of tasks, of their fields, and of what an address may ask for; in the frontend's dialect, too
     http/       what every request passes: bearer token, rate limit, gate, parsing, conditions, idempotency, CORS, logs,
                 metrics
     tasks/      what tasks are and do: queries, commands, order, paging, recurrence, imports, retention; no HTTP in it
     db/         models, the session and its two walls, the engine
     errors.py   every failure, and its one way out
     config.py   settings
+    dialect.py  one of them, API_DIALECT: how an existing frontend says things
 
 A view gets a `Session` of its user from `http/authentication.py`, what the request has from `http/parsing.py` through
 the schemas, and calls `tasks/queries.py` to read or `tasks/commands.py` to change.

@@ -8,7 +8,7 @@ from flask import Flask, request
 from werkzeug.wsgi import get_host
 
 from . import cli, errors
-from .api import batch, changes, document, health, stats, tasks, transfer
+from .api import batch, blueprint, changes, document, health, stats, tasks, transfer
 from .api.blueprint import TaskConverter
 from .config import Settings, load
 from .db import embedded
@@ -16,6 +16,7 @@ from .db.engine import make_engine
 from .http import conditions, cors, logs, metrics, parsing, rate_limit
 from .http.authentication import Authenticator
 from .http.gate import gate_for
+from .schemas.dialect import Shapes
 
 MAX_BODY = 1024 * 1024
 
@@ -58,14 +59,17 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.after_request(parsing.read_the_rest)
     if settings.cors_origins:
         cors.register(app, settings.cors_origins)
+    errors.register(app, settings.dialect.error)
+    app.extensions["mark"] = settings.dialect.mark
+    app.extensions["shapes"] = Shapes(settings.dialect, blueprint.address)
     api = document.api_of(app)
     for module in (tasks, batch, changes, stats, transfer):
         api.register_blueprint(module.blueprint)
     document.publish(app, api)
     app.register_blueprint(health.blueprint)
-    errors.register(app)
     app.extensions["authenticator"] = Authenticator(settings)
     app.extensions["gate"] = gate_for(settings.threads, settings.pool_size)
     app.extensions["engine"] = make_engine(settings)
     metrics.register(app, settings)
+    blueprint.add_addresses(app, settings.dialect)
     return app

@@ -19,6 +19,9 @@ from marshmallow.validate import Length, OneOf, Range, Validator
 from psycopg2 import ProgrammingError
 from psycopg2.extensions import parse_dsn
 
+from . import dialect
+from .dialect import Dialect
+
 # Of the service and its API; nowhere else.
 VERSION = "1.0.0"
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,6 +53,7 @@ class Settings:
     pool_size: int
     prepare_statements: bool
     cors_origins: tuple[str, ...]
+    dialect: Dialect
     rate_limit: str
     rate_limit_storage: str
     metrics_token: str | None
@@ -108,6 +112,7 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
         trusted_hosts=listed(env, "TRUSTED_HOSTS", []),
         forwarded_allow_ips=env.str("FORWARDED_ALLOW_IPS", "127.0.0.1,::1"),
     )
+    spoken = env.str("API_DIALECT", "", validate=known_dialect)
     names = frozenset(env.dump())
     try:
         env.seal()
@@ -133,7 +138,7 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
     keys: dict[str, Any] = dict(
         secrets=secrets, jwks_url=jwks_url, session_url=session_url, issuers=issuers, audience=audience or issuers
     )
-    return Settings(**settings, **keys), names
+    return Settings(**settings, **keys, dialect=dialect.parse(spoken)), names
 
 
 def database_url(env: Env) -> str | None:
@@ -200,6 +205,13 @@ def origins(values: list[str]) -> None:
     for value in values:
         if "*" in value or value != web_origin(value):
             raise ValidationError("must be exact origins like https://app.example.com: no wildcard, no path, no slash.")
+
+
+def known_dialect(value: str) -> None:
+    try:
+        dialect.parse(value)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
 
 
 def rate(value: str) -> None:

@@ -24,7 +24,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from flask import Flask, Response, g
+from flask import Flask, Response, current_app, g
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
@@ -161,8 +161,9 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def register(app: Flask) -> None:
-    """Make `app` answer every failure as a problem."""
+def register(app: Flask, again: str | None) -> None:
+    """Make `app` answer every failure as a problem. `again` is explained at `document`."""
+    app.extensions["error"] = again
     app.register_error_handler(Problem, render)
     app.register_error_handler(HTTPException, from_http)
     # No connection was free in time (SQLAlchemy's pool).
@@ -175,13 +176,15 @@ def render(problem: Problem) -> Response:
     if isinstance(problem, Unavailable) and problem.reason:
         log.warning("%s", problem.reason)
     g.failure = problem.code
-    response = Response(document(problem, g.get("request_id")), problem.status, content_type=PROBLEM_JSON)
+    again = current_app.extensions["error"]
+    kind = "application/json" if again else PROBLEM_JSON
+    response = Response(document(problem, g.get("request_id"), again), problem.status, content_type=kind)
     response.headers.update(problem.headers)
     return response
 
 
-def document(problem: Problem, request_id: str | None) -> bytes:
-    """The body of the answer."""
+def document(problem: Problem, request_id: str | None, again: str | None = None) -> bytes:
+    """The body of the answer. `again`: another name to have code and sentence under, for clients that look there."""
     members: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
@@ -192,6 +195,8 @@ def document(problem: Problem, request_id: str | None) -> bytes:
         "errors": problem.errors,
         "request_id": request_id,
     }
+    if again:
+        members[again] = {"code": problem.code, "message": problem.detail}
     return orjson.dumps(members)
 
 

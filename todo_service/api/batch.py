@@ -13,9 +13,10 @@ from ..errors import Forbidden, Invalid, NotFound, PreconditionFailed
 from ..http.authentication import bearer
 from ..http.conditions import answer
 from ..http.idempotency import idempotent
+from ..schemas.dialect import shapes
 from ..schemas.fields import MAX_INTEGER, Inner, StrictBoolean, StrictInteger, TaskId
 from ..schemas.parameters import TimeZoneQuery
-from ..schemas.tasks import ID, Task, TaskUpdate, Variant, only, task_out
+from ..schemas.tasks import ID, Task, TaskUpdate, Variant, only
 from ..tasks.commands import as_row, placed
 from ..tasks.repository import unit_of_work
 from ..tasks.unit_of_work import State, UnitOfWork
@@ -116,8 +117,9 @@ def run_batch(session: Session, query: dict[str, Any], body: dict[str, Any]) -> 
                 states.append(perform(unit, operation))  # noqa: PERF401 - in the end its length says which one failed
     except (Forbidden, NotFound, PreconditionFailed, Invalid) as problem:
         raise problem.within(f"operations.{len(states)}") from None
+    out = shapes().out()
     results = [
-        {"op": operation["op"], "task": task_out(as_row(session.owner, unit, state))}
+        {"op": operation["op"], "task": out(as_row(session.owner, unit, state))}
         for operation, state in zip(operations, states, strict=True)
     ]
     return answer({"results": results})

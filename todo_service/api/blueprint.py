@@ -7,14 +7,22 @@ the arguments before the view sees them, and `auth.bearer` holds it against the 
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import quote
 
 import flask
 import flask_smorest
-from flask import g
+from flask import g, request
 from marshmallow import Schema
 from werkzeug.routing import BaseConverter
 
+from ..config import SettingsError
+from ..dialect import Dialect
 from ..http import parsing
+from ..schemas.dialect import Shapes, shapes
+
+FAMILIES = ("/api/tasks", "/api/<user_id>/tasks")
+# By which a task is completed at the addresses of a dialect.
+VERBS = {"POST", "PUT", "PATCH"}
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -83,7 +91,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # the library h
         def decorate(view: View) -> View:
             @functools.wraps(view)
             def reading(*args: Any, **kwargs: Any) -> Any:
-                return view(*args, read(schema), **kwargs)
+                return view(*args, read(shapes().schema(schema)), **kwargs)
 
             reading._apidoc = document(view)._apidoc  # type: ignore[attr-defined]
             return cast(View, reading)
@@ -100,6 +108,13 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # the library h
 
         return decorate
 
+    def _prepare_arguments_doc(self, doc: Any, doc_info: dict[str, Any], *, app: flask.Flask, **kwargs: Any) -> Any:
+        """The first that flask-smorest asks to document a view."""
+        spoken: Shapes = app.extensions["shapes"]
+        if not spoken.blank:
+            doc_info |= spoken.documented(doc_info)
+        return super()._prepare_arguments_doc(doc, doc_info, app=app, **kwargs)
+
     @staticmethod
     def headers(*names: str) -> dict[str, Any]:
         """The documentation of response headers."""
@@ -112,3 +127,39 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # the library h
 def take_path_user(_endpoint: str | None, values: dict[str, Any] | None) -> None:
     if values and "user_id" in values:
         g.path_user = values.pop("user_id")
+
+
+def path() -> str:
+    """The path of this request, as it has to stand in a header: percent-encoded (RFC 3986, section 2.1)."""
+    return quote(request.root_path + request.path)
+
+
+def address() -> str:
+    """Where the tasks are, at the address that this request goes to."""
+    assert request.url_rule is not None
+    parts = request.url_rule.rule.split("/")
+    depth = parts.index("<task:id>") if "<task:id>" in parts else len(parts) - (parts[-1] in BESIDE)
+    whole = quote(request.root_path + "/".join(request.path.split("/")[:depth]))
+    return f"{request.scheme}://{request.host}{whole}"
+
+
+def add_addresses(app: flask.Flask, dialect: Dialect) -> None:
+    """The addresses of the dialect's `verbs` and `paths`, in both families. Raises SettingsError where one is taken."""
+    taken = {rule.rule for rule in app.url_map.iter_rules()}
+    ours = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith(FAMILIES)]
+    known = [(rule.rule, rule.endpoint, (rule.methods or set()) - {"HEAD", "OPTIONS"}) for rule in ours]
+    turning = [(rule.removesuffix("complete"), end) for rule, end, _ in known if rule.endswith("/complete")]
+    verbs = [(rule + verb, endpoint, VERBS) for rule, endpoint in turning for verb in dialect.verbs]
+    paths = [(moved(rule, path), end, methods) for path in dialect.paths for rule, end, methods in known + verbs]
+    for option, wanted in (("verbs", verbs), ("paths", paths)):
+        if any(rule in taken and not rule.endswith("/complete") for rule, _, _ in wanted):
+            raise SettingsError({"API_DIALECT": f"{option}: names an address that there is already."})
+        for rule, endpoint, methods in wanted:
+            app.add_url_rule(rule, endpoint, methods=methods)
+
+
+def moved(rule: str, path: str) -> str:
+    """A rule of either family, with `path` in the place of `/api/tasks`."""
+    head, _, last = path.rpartition("/")
+    own, other = FAMILIES
+    return rule.replace(other, f"{head}/<user_id>/{last}") if rule.startswith(other) else rule.replace(own, path, 1)

@@ -8,7 +8,7 @@ and so has one whose token is from another life of the user.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import marshmallow as ma
@@ -36,12 +36,13 @@ from ..db.session import Session
 from ..errors import Gone, Invalid
 from ..http.authentication import bearer
 from ..http.conditions import answer
+from ..schemas.dialect import shapes
 from ..schemas.fields import QueryInteger
 from ..schemas.tasks import ID as EXAMPLE_ID
-from ..schemas.tasks import Task, Variant, only, task_out
+from ..schemas.tasks import Task, Variant, only
 from ..tasks import paging
 from ..tasks.paging import Place
-from ..tasks.queries import OWNER, TASK
+from ..tasks.queries import OWNER, TASK, TaskRow
 from .blueprint import Blueprint
 
 LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
@@ -143,13 +144,14 @@ def list_changes(session: Session, query: dict[str, Any]) -> Response:
     following = Token(revision, revision, LAST_ID, nonce)
     if has_more:
         following = Token(whole, page[-1].change_version, page[-1].change_id, nonce)
-    body = {"changes": [change(row) for row in page], "next": encode(session.owner, following), "has_more": has_more}
+    out, following_token = shapes().out(), encode(session.owner, following)
+    body = {"changes": [change(row, out) for row in page], "next": following_token, "has_more": has_more}
     return answer(body)
 
 
-def change(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
+def change(row: Row[*tuple[Any, ...]], out: Callable[[TaskRow], dict[str, Any]]) -> dict[str, Any]:
     purged = row.id is None
-    task = None if purged else task_out(row)
+    task = None if purged else out(row)
     return {"id": row.change_id, "version": row.change_version, "purged": purged, "task": task}
 
 

@@ -13,6 +13,7 @@ from ..db.models import PRIORITIES
 from ..db.session import Session
 from ..http.authentication import bearer
 from ..http.conditions import answer
+from ..schemas.dialect import shapes
 from ..schemas.parameters import time_zone
 from ..tasks.dates import midnight
 from .blueprint import Blueprint
@@ -98,7 +99,7 @@ def get_stats(session: Session, query: dict[str, Any]) -> Response:
 
     Those in the trash don't count. Days begin and end in the time zone `tz`.
     """
-    return answer(stats(session, datetime.now(UTC), query["tz"]))
+    return answer(shapes().counts(stats(session, datetime.now(UTC), query["tz"])))
 
 
 def stats(session: Session, now: datetime, zone: ZoneInfo) -> dict[str, Any]:

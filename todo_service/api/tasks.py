@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from flask import Response, request
 
@@ -17,14 +17,15 @@ from ..errors import NotFound
 from ..http.authentication import bearer
 from ..http.conditions import NONE, answer, if_match, if_none_match, known, not_modified
 from ..http.idempotency import idempotent
+from ..schemas.dialect import shapes
 from ..schemas.fields import canonical_id
 from ..schemas.parameters import DeleteQuery, ListQuery, SweepQuery, TimeZoneQuery
-from ..schemas.tasks import Completion, Deleted, Move, Task, TaskCreate, TaskUpdate, task_out
+from ..schemas.tasks import Completion, Deleted, Move, Task, TaskCreate, TaskUpdate
 from ..tasks import commands, paging, queries
 from ..tasks.listing import wanted
 from ..tasks.paging import Place
 from ..tasks.queries import TaskRow
-from .blueprint import Blueprint
+from .blueprint import Blueprint, path
 
 blueprint = Blueprint("tasks", description="A user's tasks. Every request sees and changes only those of its token.")
 
@@ -48,7 +49,7 @@ def list_tasks(session: Session, query: dict[str, Any]) -> Response:
         return not_modified(str(page.etag))
     headers = next_page(paging.encode(listing.name(session.owner, values), page.last)) if page.last else {}
     headers |= {} if page.total is None else {"X-Total-Count": str(page.total)}
-    return answer([task_out(row) for row in page.rows], None if listing.timed else page.etag, headers=headers)
+    return answer(shapes().many(page.rows, page.total), None if listing.timed else page.etag, headers=headers)
 
 
 @blueprint.post("/tasks")
@@ -144,6 +145,7 @@ def move_task(session: Session, fields: dict[str, Any], id: str) -> Response:
 
 @blueprint.patch("/tasks/<task:id>/complete")
 @bearer
+@idempotent
 @blueprint.arguments(TimeZoneQuery(), location="query")
 @blueprint.arguments(Completion(), required=False)
 @blueprint.response(200, Task, headers=blueprint.headers("ETag"))
@@ -158,7 +160,7 @@ def complete_task(session: Session, query: dict[str, Any], fields: dict[str, Any
 
 def one(row: TaskRow, status: int = 200, headers: Mapping[str, str] = NONE) -> Response:
     """A task and its tag."""
-    return answer(task_out(row), row.etag, status, headers)
+    return answer(shapes().one(row), row.etag, status, headers)
 
 
 def task_id(text: str) -> str:
@@ -167,11 +169,6 @@ def task_id(text: str) -> str:
         return canonical_id(text)
     except ValueError:
         raise NotFound("There is no task with this id.") from None
-
-
-def path() -> str:
-    """The path of this request, as it has to stand in a header: percent-encoded (RFC 3986, section 2.1)."""
-    return quote(request.root_path + request.path)
 
 
 def next_page(cursor: str) -> dict[str, str]:

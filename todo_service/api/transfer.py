@@ -8,7 +8,7 @@ is sent, however slowly the client reads. What files look like is left to the fo
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
@@ -26,10 +26,11 @@ from ..http.authentication import bearer
 from ..http.conditions import answer
 from ..http.idempotency import P, View, idempotent
 from ..http.parsing import strict
+from ..schemas.dialect import shapes
 from ..schemas.parameters import TimeZoneQuery
 from ..schemas.tasks import task_out
 from ..tasks.imports import add_tasks
-from ..tasks.queries import LIVE, MINE, TASK
+from ..tasks.queries import LIVE, MINE, TASK, TaskRow
 from .blueprint import Blueprint
 
 MAX_FILE = 16 * 1024 * 1024
@@ -115,7 +116,7 @@ def import_tasks(session: Session, query: dict[str, Any]) -> Response:
     imported twice. Up to 100,000 tasks, with up to a million fields in all. `tz` is the time zone of times that have
     none (iCalendar).
     """
-    shape = entries.WHOLE if request.mimetype == json.MEDIA_TYPE else entries.PLAIN
+    shape = shapes().schema(entries.WHOLE) if request.mimetype == json.MEDIA_TYPE else entries.PLAIN
     rows = entries.rows(session.owner, entries_of(session.owner, query["tz"]), datetime.now(UTC), strict(), shape)
     created = add_tasks(session, rows)
     return answer({"created": created, "skipped": len(rows) - created})
@@ -126,7 +127,8 @@ def put_aside(session: Session, form: str, now: datetime) -> IO[bytes]:
     file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed with the answer
     try:
         with session.transaction(snapshot=True):
-            for piece in written(form, pages(session, PAGE_OF_ALL if form == "json" else PAGE_OF_LIVE), now):
+            statement, out = (PAGE_OF_ALL, shapes().out()) if form == "json" else (PAGE_OF_LIVE, task_out)
+            for piece in written(form, pages(session, statement, out), now):
                 file.write(piece)
     except OSError as error:
         file.close()
@@ -138,11 +140,13 @@ def put_aside(session: Session, form: str, now: datetime) -> IO[bytes]:
     return file
 
 
-def pages(session: Session, statement: Select[*tuple[Any, ...]]) -> Iterator[list[dict[str, Any]]]:
-    """The owner's tasks by id."""
+def pages(
+    session: Session, statement: Select[*tuple[Any, ...]], out: Callable[[TaskRow], dict[str, Any]]
+) -> Iterator[list[dict[str, Any]]]:
+    """The owner's tasks by id, each as `out` makes it of its row."""
     after = None
     while rows := session.execute(statement, {"owner": session.owner, "after": after}).all():
-        yield [task_out(row) | {"series": row.series, "occurrence": row.occurrence} for row in rows]
+        yield [out(row) | {"series": row.series, "occurrence": row.occurrence} for row in rows]
         after = rows[-1].id
         if len(rows) < PAGE:
             return
@@ -175,4 +179,4 @@ def entries_of(owner: str, zone: ZoneInfo) -> Iterator[tuple[str, Any]]:
 
             return ics.read(text, zone, functools.partial(entries.identity, owner))
         case _:
-            return json.read(text)
+            return json.read(text, shapes().dialect.many or "tasks")

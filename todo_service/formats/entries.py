@@ -24,6 +24,7 @@ from ..db.models import MAX_OCCURRENCE, QUOTA
 from ..errors import Invalid
 from ..http.parsing import flat
 from ..schemas.fields import MAX_LISTED_TAGS, MOMENT, YEARS, StrictInteger, TaskId, canonical_id, parse_due
+from ..schemas.spoken import Spoken
 from ..schemas.tasks import ID, Task, TaskCreate
 from ..tasks.columns import DEFAULTS, columns
 from ..tasks.recurrence.rules import MAX_LENGTH
@@ -159,13 +160,17 @@ def rows(
     found: dict[str, dict[str, Any]] = {}
     errors: list[tuple[str, str]] = []
     seen: Counter[str] = Counter()
-    for number, (place, entry) in enumerate(entries):
+    spoken = shape if isinstance(shape, Spoken) else None
+    for number, (place, said) in enumerate(entries):
         if number == MAX_ENTRIES:
             raise Invalid([(place, f"A file may have at most {MAX_ENTRIES} tasks.")])
+        entry = spoken.own(said) if spoken and isinstance(said, dict) else said
         budget.take(place, entry)
         try:
             task = load(entry, strict, budget.rules, shape)
         except ma.ValidationError as error:
+            if spoken:
+                error.messages = spoken.named(error.messages_dict, said)
             errors += [(place, message) for message in sentences(error)]
             if len(errors) >= MAX_ERRORS:
                 break

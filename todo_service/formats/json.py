@@ -38,9 +38,11 @@ def write(pages: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:
     yield b"\n]}\n"
 
 
-def read(text: str) -> Iterator[tuple[str, Any]]:
-    """(place, task as in the file) for each. Raises Invalid, naming the line, for what is no such file; InvalidRequest
-    for NaN and Infinity, which only Python takes for JSON.
+def read(text: str, listed: str = "tasks") -> Iterator[tuple[str, Any]]:
+    """(place, task as in the file) for each; `listed`: the name that a list of tasks is answered under.
+
+    Raises Invalid, naming the line, for what is no such file; InvalidRequest for NaN and Infinity, which only Python
+    takes for JSON.
     """
     look_through(text)
     try:
@@ -53,7 +55,7 @@ def read(text: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         if value.get("version", FORM_VERSION) != FORM_VERSION:
             raise Invalid([("version", f"Must be {FORM_VERSION}: no other form of the file is known.")])
-        value = value.get("tasks")
+        value = value.get("tasks", value.get(listed))
     if not isinstance(value, list):
         raise Invalid([("tasks", "Must be an array of tasks.")])
     yield from ((f"tasks.{number}", task) for number, task in enumerate(value))

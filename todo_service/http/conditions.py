@@ -10,10 +10,11 @@ made before the change is a race.
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
-from flask import Response, request
+from flask import Response, current_app, request
 from werkzeug.datastructures import Headers
 
 from ..tasks.queries import ANY
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 NONE: Mapping[str, str] = {}
 NOT_KEPT = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 KEPT = NOT_KEPT | {"Cache-Control": "private, no-cache", "Vary": "Authorization, Origin"}
-# Between the version and the nonce; a version alone goes for a tag where one task is changed.
-OURS = re.compile(r"[0-9]{1,18}(-[0-9a-f]{1,32})?")
 JSON_OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 
@@ -51,8 +50,21 @@ def known(etag: str) -> bool:
 
 
 def ours(tags: Iterable[str | None]) -> list[str]:
-    """Those that may be of here; Werkzeug has None for an empty one."""
-    return [tag for tag in tags if tag and OURS.fullmatch(tag)]
+    """Those that may be of here, without the dialect's mark; Werkzeug has None for an empty one."""
+    found = map(pattern(mark()).fullmatch, filter(None, tags))
+    return [match[1] or match[2] for match in found if match]
+
+
+@cache
+def pattern(mark: str) -> re.Pattern[str]:
+    """A tag: version, nonce and mark; or, where one task is changed, a version alone."""
+    return re.compile(rf"([0-9]{{1,18}})|([0-9]{{1,18}}-[0-9a-f]{{1,32}}){re.escape(mark)}")
+
+
+def mark() -> str:
+    """What all tags of this app end in: no answer in one dialect is good for another."""
+    found: str = current_app.extensions["mark"]
+    return found
 
 
 class Answer(Response):
@@ -68,7 +80,7 @@ class Answer(Response):
         for name, value in headers.items():
             made.add(name, value)
         if etag is not None:
-            made.add("ETag", f'"{etag}"')
+            made.add("ETag", f'"{etag}{mark()}"')
         super().__init__([] if body is None else [body], status, made, content_type="application/json")
         if body is None:
             self.headers.remove("Content-Type")

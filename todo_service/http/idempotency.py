@@ -61,7 +61,7 @@ def idempotent(view: View[P]) -> View[P]:
 
     @functools.wraps(view)
     def once(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> Response:
-        key = request.headers.get(HEADER)
+        key = request.headers.get(HEADER) if request.method == "POST" else None
         if key is None:
             return view(session, *args, **kwargs)
         if not 1 <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():

@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from flask import g
-from marshmallow import EXCLUDE, RAISE, ValidationError, fields
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields
 from marshmallow.validate import Length, OneOf
 
 from ..db.models import MAX_POSITION, MAX_TAG, MAX_TAGS, PRIORITIES
@@ -216,4 +216,8 @@ class Inner(fields.Nested):
     """A shape within a request's, as strict about unknown names as the whole: marshmallow doesn't hand that on."""
 
     def _load(self, value: Any, partial: Any = None) -> Any:
-        return self.schema.load(value, unknown=RAISE if g.get("strict") else EXCLUDE, partial=partial)
+        return load_inner(self.schema, value, partial)
+
+
+def load_inner(schema: Schema, value: Any, partial: Any = None) -> Any:
+    return schema.load(value, unknown=RAISE if g.get("strict") else EXCLUDE, partial=partial)

@@ -1,6 +1,7 @@
 """What can be asked for in an address: the parameters that more than one feature has, and those of the task list."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import marshmallow as ma
@@ -40,7 +41,26 @@ def time_zone() -> TimeZone:
     )
 
 
-class ListQuery(ma.Schema):
+class Aliased(ma.Schema):
+    """Parameters that have other names, too; those in the documentation win."""
+
+    aliases: ClassVar[Mapping[str, str]] = {}
+
+    @ma.pre_load
+    def resolve_aliases(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {self.aliases[name]: value for name, value in data.items() if name in self.aliases} | {
+            name: value for name, value in data.items() if name not in self.aliases
+        }
+
+    def handle_error(self, error: ma.ValidationError, data: Any, **_: Any) -> None:
+        """Call a parameter in `error` what the client called it."""
+        sent = {self.aliases[name]: name for name in data if name in self.aliases and self.aliases[name] not in data}
+        error.messages = {sent.get(name, name): messages for name, messages in error.messages_dict.items()}
+
+
+class ListQuery(Aliased):
+    aliases = LIST_ALIASES
+
     status = fields.String(
         validate=OneOf(["all", "pending", "completed"]), metadata={"description": "Which tasks; `all` by default."}
     )
@@ -87,18 +107,6 @@ class ListQuery(ma.Schema):
     )
     deleted = QueryFlag(load_default=False, metadata={"description": "The trash instead of the live tasks."})
     count = QueryFlag(load_default=False, metadata={"description": "Add the number of all matches: `X-Total-Count`."})
-
-    @ma.pre_load
-    def resolve_aliases(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """The names in the documentation win over the others."""
-        return {LIST_ALIASES[name]: value for name, value in data.items() if name in LIST_ALIASES} | {
-            name: value for name, value in data.items() if name not in LIST_ALIASES
-        }
-
-    def handle_error(self, error: ma.ValidationError, data: Any, **_: Any) -> None:
-        """Call a parameter in `error` what the client called it."""
-        sent = {LIST_ALIASES[name]: name for name in data if name in LIST_ALIASES and LIST_ALIASES[name] not in data}
-        error.messages = {sent.get(name, name): messages for name, messages in error.messages_dict.items()}
 
 
 class SweepQuery(ma.Schema):

@@ -38,7 +38,7 @@ def create_task(session: Session, fields: dict[str, Any]) -> TaskRow:
 
 
 def update_task(session: Session, id: str, fields: dict[str, Any], versions: Versions, zone: ZoneInfo) -> TaskRow:
-    """Set `fields` and leave the others alone. Raises Missing, PreconditionFailed, Invalid."""
+    """Set `fields`, leave the others; `completed` None: turn it around. Raises Missing, PreconditionFailed, Invalid."""
     row = statements.update_task(session, id, fields, versions)
     return row or _one(session, [id], zone, lambda unit: unit.update(id, fields, versions), placed(fields))
 

@@ -221,10 +221,10 @@ def create_task(session: Session, fields: dict[str, Any]) -> TaskRow | None:
 
 
 def update_task(session: Session, id: str, fields: dict[str, Any], versions: Versions) -> TaskRow | None:
-    """Set `fields`; None if that takes a unit of work. Raises Missing."""
+    """Set `fields`, or turn `completed` around when None; None if that takes a unit of work. Raises Missing."""
     if not fields:
         return unchanged_task(session, id, versions)
-    if "position" in fields:
+    if "position" in fields or ("completed" in fields and fields["completed"] is None):
         return None
     values = columns(fields)
     row = change_task(session, _set(frozenset(values), versions is not None), id, versions, _values(values))

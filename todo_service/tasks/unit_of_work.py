@@ -60,6 +60,8 @@ class UnitOfWork:
         if not fields:
             return row
         completed = fields.get("completed", row["completed"])
+        if completed is None:
+            completed = not row["completed"]
         row = sound(row | columns(fields) | {"completed": row["completed"], "updated_at": self.now})
         return self._put(row) if completed == row["completed"] else self._turn(row)
 
