@@ -8,7 +8,7 @@ from flask import Flask, request
 from werkzeug.wsgi import get_host
 
 from . import cli, errors
-from .api import batch, blueprint, changes, document, health, stats, tasks, transfer
+from .api import addresses, batch, blueprint, changes, document, health, stats, tasks, transfer
 from .api.blueprint import TaskConverter
 from .config import Settings, load
 from .db import embedded
@@ -71,5 +71,5 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["gate"] = gate_for(settings.threads, settings.pool_size)
     app.extensions["engine"] = make_engine(settings)
     metrics.register(app, settings)
-    blueprint.add_addresses(app, settings.dialect)
+    addresses.add_routes(app, settings.dialect)
     return app

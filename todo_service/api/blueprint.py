@@ -15,14 +15,8 @@ from flask import g, request
 from marshmallow import Schema
 from werkzeug.routing import BaseConverter
 
-from ..config import SettingsError
-from ..dialect import Dialect
 from ..http import parsing
 from ..schemas.dialect import Shapes, shapes
-
-FAMILIES = ("/api/tasks", "/api/<user_id>/tasks")
-# By which a task is completed at the addresses of a dialect.
-VERBS = {"POST", "PUT", "PATCH"}
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -141,25 +135,3 @@ def address() -> str:
     depth = parts.index("<task:id>") if "<task:id>" in parts else len(parts) - (parts[-1] in BESIDE)
     whole = quote(request.root_path + "/".join(request.path.split("/")[:depth]))
     return f"{request.scheme}://{request.host}{whole}"
-
-
-def add_addresses(app: flask.Flask, dialect: Dialect) -> None:
-    """The addresses of the dialect's `verbs` and `paths`, in both families. Raises SettingsError where one is taken."""
-    taken = {rule.rule for rule in app.url_map.iter_rules()}
-    ours = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith(FAMILIES)]
-    known = [(rule.rule, rule.endpoint, (rule.methods or set()) - {"HEAD", "OPTIONS"}) for rule in ours]
-    turning = [(rule.removesuffix("complete"), end) for rule, end, _ in known if rule.endswith("/complete")]
-    verbs = [(rule + verb, endpoint, VERBS) for rule, endpoint in turning for verb in dialect.verbs]
-    paths = [(moved(rule, path), end, methods) for path in dialect.paths for rule, end, methods in known + verbs]
-    for option, wanted in (("verbs", verbs), ("paths", paths)):
-        if any(rule in taken and not rule.endswith("/complete") for rule, _, _ in wanted):
-            raise SettingsError({"API_DIALECT": f"{option}: names an address that there is already."})
-        for rule, endpoint, methods in wanted:
-            app.add_url_rule(rule, endpoint, methods=methods)
-
-
-def moved(rule: str, path: str) -> str:
-    """A rule of either family, with `path` in the place of `/api/tasks`."""
-    head, _, last = path.rpartition("/")
-    own, other = FAMILIES
-    return rule.replace(other, f"{head}/<user_id>/{last}") if rule.startswith(other) else rule.replace(own, path, 1)

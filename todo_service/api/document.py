@@ -16,21 +16,21 @@ from ..config import VERSION
 from ..db.models import ANSWER_HOURS
 from ..http.idempotency import HEADER as IDEMPOTENCY_KEY
 from ..http.idempotency import MAX_KEY
+from ..schemas.dialect import Shapes
 from ..schemas.fields import Time
 from ..schemas.tasks import ID, ProblemDetails
-from . import pages
+from . import addresses, pages
 from .blueprint import ETAG, Blueprint
 
 ABOUT = """\
 Tasks for apps whose users sign in with [Better Auth](https://www.better-auth.com). Press **Authorize** and paste
 a token: `(await authClient.token()).data.token` in the frontend, or `flask token --user NAME` in development.
 
-Every path under `/api/tasks` also exists as `/api/{user_id}/tasks`, for the token's own user. Unknown fields and
+Every path under `{tasks}` also exists as `{with_user}`, for the token's own user{besides}. Unknown fields and
 parameters are ignored; send `Prefer: handling=strict` to be told of them.
 """
 
 INFO = {
-    "description": ABOUT,
     "contact": {"name": "Who runs this service"},
     "license": {"name": "All rights reserved", "url": "https://choosealicense.com/no-permission/"},
 }
@@ -115,7 +115,8 @@ def api_of(app: Flask) -> Api:
     api = Api(app, spec_kwargs={"info": INFO, "servers": [{"url": "/", "description": "Where this document is."}]})
     api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
     api.register_field(Time, "string", "date-time")
-    api.spec.components.schema("Problem", schema=ProblemDetails)
+    shapes: Shapes = app.extensions["shapes"]
+    api.spec.components.schema("Problem", schema=shapes.documented(ProblemDetails))
     with app.app_context():
         g.request_id = ID
         for error, description in ERRORS.items():
@@ -131,13 +132,15 @@ def documented(error: Response, description: str) -> dict[str, Any]:
     return {
         "description": description,
         "headers": {name: {"schema": {"type": "string"}, "example": value} for name, value in headers.items()},
-        "content": {errors.PROBLEM_JSON: {"schema": schema, "example": orjson.loads(error.get_data())}},
+        "content": {error.mimetype: {"schema": schema, "example": orjson.loads(error.get_data())}},
     }
 
 
 def publish(app: Flask, api: Api) -> None:
     """Complete the document and serve it."""
     document = api.spec.to_dict()
+    shapes: Shapes = app.extensions["shapes"]
+    addresses.document_verbs(document["paths"], shapes.dialect)
     for path, operations in document["paths"].items():
         operations.pop("parameters", None)
         for method, operation in operations.items():
@@ -150,7 +153,9 @@ def publish(app: Flask, api: Api) -> None:
         # Unknown fields are ignored, and an answer may get new ones.
         schema.pop("additionalProperties", None)
         if name in BODIES:
-            schema["example"] = BODIES[name]
+            schema["example"] = shapes.example(BODIES[name])
+    document = addresses.moved(document, shapes.dialect)
+    document["info"]["description"] = ABOUT.format_map(addresses.told(shapes.dialect))
     app.extensions["openapi"] = orjson.dumps(document)
     app.register_blueprint(pages.blueprint)
 

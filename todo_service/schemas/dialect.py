@@ -82,6 +82,19 @@ class Shapes:
             return self._wrapped(made, value.many) if type(value) is Task else made(many=value.many)
         return value
 
+    def example(self, value: Any) -> Any:
+        """An example of a body, in the dialect."""
+        if isinstance(value, list):
+            return [self.example(inner) for inner in value]
+        if not isinstance(value, dict):
+            return value
+        found = {name: self.example(inner) for name, inner in value.items()}
+        if self.dialect.priority and "priority" in found:
+            found["priority"] = self.dialect.priority[PRIORITIES.index(found["priority"])]
+        if self.dialect.tags and "tags" in found:
+            found["tags"] = self.dialect.tags.join(found["tags"])
+        return found
+
     def _wrapped(self, task: type[ma.Schema], many: bool) -> ma.Schema:
         name = self.dialect.many if many else self.dialect.one
         if name is None:

@@ -158,8 +158,8 @@ def changed_field(field: fields.Field[Any], **changes: Any) -> fields.Field[Any]
 def choice(field: fields.Field[Any], values: dict[str, Any], shown: Any) -> Choice:
     """A field for words, otherwise like `field`."""
     kept = {name: getattr(field, name) for name in ("required", "allow_none", "load_default")}
-    told = {name: value for name, value in field.metadata.items() if name != "example"}
-    return Choice(values, shown, metadata=told | {"example": shown[-1]}, **kept)
+    told = dict(field.metadata) | ({"example": shown[-1]} if "example" in field.metadata else {})
+    return Choice(values, shown, metadata=told, **kept)
 
 
 def words_of(field: fields.Field[Any]) -> list[str]:
