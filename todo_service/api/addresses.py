@@ -43,8 +43,8 @@ def document_verbs(paths: dict[str, Any], dialect: Dialect) -> None:
     for verb in dialect.verbs:
         there = paths.setdefault(f"{TASKS}/{{id}}/{verb}", {})
         for method in sorted({method.lower() for method in VERBS} - there.keys()):
-            first, *others = [*([] if method == "patch" else [method]), *verb.split("-"), "task"]
-            there[method] = deepcopy(patch) | {"operationId": first + "".join(word.title() for word in others)}
+            words = [*verb.split("-"), "task"] if method == "patch" else [method, *verb.split("-"), "task"]
+            there[method] = deepcopy(patch) | {"operationId": words[0] + "".join(map(str.title, words[1:]))}
 
 
 def moved(document: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
