@@ -16,7 +16,7 @@ from .db.engine import make_engine
 from .http import conditions, cors, logs, metrics, parsing, rate_limit
 from .http.authentication import Authenticator
 from .http.gate import gate_for
-from .schemas.dialect import Shapes
+from .schemas import dialect
 
 MAX_BODY = 1024 * 1024
 
@@ -61,7 +61,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         cors.register(app, settings.cors_origins)
     errors.register(app, settings.dialect.error)
     app.extensions["mark"] = settings.dialect.mark
-    app.extensions["shapes"] = Shapes(settings.dialect, blueprint.address)
+    dialect.register(app, settings.dialect, blueprint.address)
     api = document.api_of(app)
     for module in (tasks, batch, changes, stats, transfer):
         api.register_blueprint(module.blueprint)

@@ -204,7 +204,8 @@ def load(entry: Any, strict: bool, rules: dict[str, str], shape: ma.Schema) -> d
         rule, known_fields = entry.get("recurrence"), shape.load_fields
         known = rules.get(rule) if isinstance(rule, str) else None
         if not entry.keys() <= known_fields.keys():
-            unknown = [name for name in entry if name not in known_fields and name not in NEVER_APPLIED]
+            never = (*NEVER_APPLIED, shape.dialect.url if isinstance(shape, Spoken) else None)
+            unknown = [name for name in entry if name not in known_fields and name not in never]
             entry = {
                 name: entry[name]
                 for name in (*known_fields, *(unknown[:MAX_ERRORS] if strict else ()))

@@ -1,15 +1,17 @@
 """What an app's dialect makes of its schemas and of its answers. With a blank one, all of it is the contract's own."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import marshmallow as ma
-from flask import current_app
+from flask import Flask, Response, current_app, request
 from marshmallow import fields
 
 from ..config import SettingsError
 from ..db.models import PRIORITIES
 from ..dialect import Dialect
+from ..errors import Invalid, render
 from ..tasks.queries import TaskRow
 from .parameters import ListQuery
 from .spoken import derived
@@ -111,6 +113,28 @@ class Shapes:
         if shape not in self._classes:
             self._classes[shape] = shape if self.blank else derived(self.dialect, shape, self._class)
         return self._classes[shape]
+
+
+def register(app: Flask, dialect: Dialect, address: Callable[[], str]) -> None:
+    """Give `app` its shapes. Raises SettingsError."""
+    app.extensions["shapes"] = Shapes(dialect, address)
+    if not dialect.names:
+        return
+    word = re.compile(rf"\b({'|'.join(name for name, _ in dialect.names)})\b")
+
+    def rename(problem: Invalid) -> Response:
+        """What the schemas refuse is by the client's names already; the rest is, where it sent the other names."""
+        body = request.get_data(as_text=True)
+        theirs = {name: new for name, new in dialect.names if f'"{name}"' not in body}
+        problem.detail, *texts = (
+            word.sub(lambda match: theirs.get(match[0], match[0]), text)
+            for text in (problem.detail, *(text for error in problem.errors for text in error.values()))
+        )
+        pairs = zip(texts[::2], texts[1::2], strict=True)
+        problem.errors = [{"field": field, "message": message} for field, message in pairs]
+        return render(problem)
+
+    app.register_error_handler(Invalid, rename)
 
 
 def shapes() -> Shapes:
