@@ -139,7 +139,7 @@ def test_a_bad_option_stops_the_start_and_is_named(database_url: str, option: st
     with pytest.raises((SettingsError, ValueError)) as refused:
         create_app(settings_for(database_url, dialect=parse(text)))
     said = refused.value.problems["API_DIALECT"] if isinstance(refused.value, SettingsError) else str(refused.value)
-    assert re.match(rf"{option}(:| is)", said) or ("url=x" in text or "done=a" in text)
+    assert re.match(rf"{option}(:| is)", said)
     assert said.endswith(".")
     assert "canary" not in said
 
@@ -157,7 +157,7 @@ def test_options_may_stand_in_any_order() -> None:
 
 def test_a_batch_speaks_it(user: Any) -> None:
     alice = user(FULL)
-    operations = [
+    operations: list[dict[str, Any]] = [
         {"op": "create", "task": {"description": "Buy milk", "dueDate": "2026-12-31", "tags": "a,b", "priority": "P1"}},
         {"op": "create", "task": {"title": "Buy tea", "completed": False, "is_completed": True}},
     ]
@@ -207,24 +207,25 @@ def test_what_is_found_wrong_later_is_named_as_the_client_does(user: Any) -> Non
 
 def test_a_file_in_json_speaks_it_and_loses_nothing(user: Any) -> None:
     alice, bob = user(FULL), user(FULL, "bob")
-    for fields in (
-        {"title": "Milk", "tags": "a,b", "priority": "P3", "order": 4, "dueDate": "2026-12-31", "recurrence": "daily"},
-        {"title": "Tea", "is_completed": True},
-    ):
+    milk = {
+        "title": "Milk",
+        "tags": "a,b",
+        "priority": "P3",
+        "order": 4,
+        "dueDate": "2026-12-31",
+        "recurrence": "daily",
+    }
+    for fields in (milk, {"title": "Tea", "is_completed": True}):
         assert alice.post("/api/todos", json=fields).status_code == 201
     alice.patch(f"/api/todos/{alice.get('/api/todos').json['tasks'][1]['id']}/toggle")
     file = alice.get("/api/todos/export").json
     assert like({"tags": "a,b", "priority": "P3", "order": 4, "is_completed": True}, file["tasks"][0])
     strict = {"Prefer": "handling=strict"}
     assert bob.post("/api/todos/import", json=file, headers=strict).json == {"created": 3, "skipped": 0}
-    there, here = (
-        {"user_id", "url", "version", "id"},
-        lambda tasks: sorted(tasks, key=lambda task: task["created_at"]),
-    )
-    mine, theirs = (here(person.get("/api/todos/export").json["tasks"]) for person in (alice, bob))
-    assert [task.keys() for task in mine] == [task.keys() for task in theirs]
+    mine, theirs = (person.get("/api/todos/export").json["tasks"] for person in (alice, bob))
     for one, other in zip(mine, theirs, strict=True):
-        assert {name: one[name] for name in one.keys() - there} == {name: other[name] for name in one.keys() - there}
+        assert one.keys() == other.keys()
+        assert {name for name in one if one[name] != other[name]} <= {"user_id", "version"}
     # As a list is answered, too.
     listed = alice.get("/api/todos").json
     assert user(FULL, "carol").post("/api/todos/import", json=listed).json["created"] == 3
@@ -283,8 +284,8 @@ def test_strict_knows_the_other_names(user: Any) -> None:
     created = alice.post("/api/todos", json=fields, headers=strict)
     assert (created.status_code, created.headers["Preference-Applied"]) == (201, "handling=strict")
     assert alice.get("/api/todos?is_completed=true&sort=order", headers=strict).status_code == 200
-    for fields in ({"title": "x", "due": None}, {"title": "x", "url": "x"}):
-        assert alice.post("/api/todos", json=fields, headers=strict).status_code == 422
+    for unknown in ({"due": None}, {"url": "x"}, {"version": 1}):
+        assert alice.post("/api/todos", json={"title": "x"} | unknown, headers=strict).status_code == 422
     assert alice.get("/api/todos?due=x", headers=strict).status_code == 422
 
 
