@@ -13,6 +13,7 @@ TASKS = "/api/tasks"
 FAMILIES = (TASKS, "/api/<user_id>/tasks")
 # By which a task is completed at the addresses of a dialect.
 VERBS = {"POST", "PUT", "PATCH"}
+KNOWN = {"complete": {"PATCH"}}
 
 
 def add_routes(app: Flask, dialect: Dialect) -> None:
@@ -21,7 +22,7 @@ def add_routes(app: Flask, dialect: Dialect) -> None:
     ours = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith(FAMILIES)]
     known = [(rule.rule, rule.endpoint, (rule.methods or set()) - {"HEAD", "OPTIONS"}) for rule in ours]
     turning = [(rule.removesuffix("complete"), end) for rule, end, _ in known if rule.endswith("/complete")]
-    verbs = [(rule + verb, endpoint, VERBS) for rule, endpoint in turning for verb in dialect.verbs]
+    verbs = [(rule + verb, end, VERBS - KNOWN.get(verb, set())) for rule, end in turning for verb in dialect.verbs]
     paths = [(rehomed(rule, path), end, methods) for path in dialect.paths for rule, end, methods in known + verbs]
     for option, wanted in (("verbs", verbs), ("paths", paths)):
         if any(rule in taken and not rule.endswith("/complete") for rule, _, _ in wanted):

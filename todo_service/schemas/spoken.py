@@ -158,7 +158,9 @@ def changed_field(field: fields.Field[Any], **changes: Any) -> fields.Field[Any]
 def choice(field: fields.Field[Any], values: dict[str, Any], shown: Any) -> Choice:
     """A field for words, otherwise like `field`."""
     kept = {name: getattr(field, name) for name in ("required", "allow_none", "load_default")}
-    told = dict(field.metadata) | ({"example": shown[-1]} if "example" in field.metadata else {})
+    told = dict(field.metadata)
+    if "example" in told:
+        told["example"] = next(word for word in shown if values[word] == told["example"])
     return Choice(values, shown, metadata=told, **kept)
 
 
@@ -190,7 +192,7 @@ def parameters(dialect: Dialect, shape: Any, own: Fields) -> dict[str, str]:
         aliases["completed"] = "status"
     if dialect.done and dialect.done not in own and (dialect.words or sweeps or "completed" in own):
         targets[dialect.done] = "status" if dialect.words or sweeps else "completed"
-    own |= {new: own[name] for new, name in targets.items()}
+    own |= {new: changed_field(own[name], required=False) for new, name in targets.items()}
     return aliases | targets
 
 
