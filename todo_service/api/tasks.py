@@ -5,6 +5,7 @@ are left to `queries.py` and `commands.py`, shapes to `schemas/tasks.py`.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -22,9 +23,9 @@ from ..schemas.fields import canonical_id
 from ..schemas.parameters import DeleteQuery, ListQuery, SweepQuery, TimeZoneQuery
 from ..schemas.tasks import Completion, Deleted, Move, Task, TaskCreate, TaskUpdate
 from ..tasks import commands, paging, queries
-from ..tasks.listing import wanted
+from ..tasks.listing import Listing, wanted
 from ..tasks.paging import Place
-from ..tasks.queries import TaskRow
+from ..tasks.queries import Page, TaskRow
 from .blueprint import Blueprint, path
 
 blueprint = Blueprint("tasks", description="A user's tasks. Every request sees and changes only those of its token.")
@@ -49,7 +50,8 @@ def list_tasks(session: Session, query: dict[str, Any]) -> Response:
         return not_modified(str(page.etag))
     headers = next_page(paging.encode(listing.name(session.owner, values), page.last)) if page.last else {}
     headers |= {} if page.total is None else {"X-Total-Count": str(page.total)}
-    return answer(shapes().many(page.rows, page.total), None if listing.timed else page.etag, headers=headers)
+    body = shapes().many(page.rows, lambda: total(session, listing, values, page, after))
+    return answer(body, None if listing.timed else page.etag, headers=headers)
 
 
 @blueprint.post("/tasks")
@@ -176,6 +178,13 @@ def next_page(cursor: str) -> dict[str, str]:
     # Nothing of a cursor has to be encoded.
     query = f"{other_parameters(request.query_string)}cursor={cursor}"
     return {"Link": f'<{request.scheme}://{request.host}{path()}?{query}>; rel="next"'}
+
+
+def total(session: Session, listing: Listing, values: dict[str, Any], page: Page, after: Place | int) -> int | None:
+    """How many there are on all pages; a page that is the whole list need not be asked about."""
+    if page.total is None and (page.last or after):
+        return queries.list_tasks(session, replace(listing, count=True), values, 1, 0, []).total
+    return len(page.rows or ()) if page.total is None else page.total
 
 
 @lru_cache(maxsize=1024)

@@ -40,19 +40,25 @@ class Shapes:
         write, name = self._write, self.dialect.url
         if name is None:
             return write
-        address = self._address()
-        return lambda row: write(row) | {name: f"{address}/{row.id}"}
+        start = f"{self._address()}/"
+
+        def addressed(row: TaskRow) -> dict[str, Any]:
+            task = write(row)
+            task[name] = start + task["id"]
+            return task
+
+        return addressed
 
     def one(self, row: TaskRow) -> dict[str, Any]:
         """The answer that is a task."""
         task = self.out()(row)
         return {self.dialect.one: task} if self.dialect.one else task
 
-    def many(self, rows: Iterable[TaskRow], total: int | None) -> Any:
-        """The answer that is a list; `total`: how many there are on all pages, where that was asked for."""
+    def many(self, rows: Iterable[TaskRow], total: Callable[[], int | None]) -> Any:
+        """The answer that is a list; `total` tells how many there are on all pages, if anybody wants to know."""
         out = self.out()
         tasks = [out(row) for row in rows]
-        return {self.dialect.many: tasks, "total": total} if self.dialect.many else tasks
+        return {self.dialect.many: tasks, "total": total()} if self.dialect.many else tasks
 
     def counts(self, stats: dict[str, Any]) -> dict[str, Any]:
         """The answer that has the user's counts."""

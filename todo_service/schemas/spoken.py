@@ -18,7 +18,7 @@ from ..tasks.listing import SORTS
 from .fields import Inner, Priority, StrictBoolean, Text
 from .parameters import Aliased, SweepQuery
 from .tasks import Completion, ProblemDetails, Task, TaskCreate, TaskFields
-from .words import TURNED, Always, Choice, Done, JoinedTags, OfOperation
+from .words import TURNED, Choice, Done, JoinedTags, OfOperation
 
 Shape = type[ma.Schema]
 Fields = dict[str, fields.Field[Any]]
@@ -137,8 +137,6 @@ def field_of(
         return changed_field(field, data_key=dialect.priority[PRIORITIES.index(name)])
     if dialect.done and name == "completed" and isinstance(field, StrictBoolean):
         return Done(dialect.words, metadata=field.metadata)
-    if dialect.many and name == "count":
-        return Always(load_default=True, metadata=field.metadata)
     if isinstance(field, fields.Nested):
         inside = cast(Shape, field.nested)
         return field if class_of(inside) is inside else changed_field(field, nested=class_of(inside), _schema=None)

@@ -6,7 +6,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields
 
-from .fields import MAX_LISTED_TAGS, Inner, QueryFlag, StrictBoolean, Tags, load_inner
+from .fields import MAX_LISTED_TAGS, Inner, StrictBoolean, Tags, load_inner
 
 # In the place of `completed`: the other of what is stored.
 TURNED = object()
@@ -74,13 +74,6 @@ class JoinedTags(fields.String):
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
         return self.separator.join(value) or None
-
-
-class Always(QueryFlag):
-    """True, whatever it is asked to be."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
-        return super()._deserialize(value, attr, data, **kwargs) in (True, False)
 
 
 class OfOperation(Inner):
