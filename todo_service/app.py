@@ -60,7 +60,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.cors_origins:
         cors.register(app, settings.cors_origins)
     errors.register(app, settings.dialect.error)
-    app.extensions["mark"] = settings.dialect.mark
+    conditions.register(app, settings.dialect.mark)
     dialect.register(app, settings.dialect, blueprint.address)
     api = document.api_of(app)
     for module in (tasks, batch, changes, stats, transfer):

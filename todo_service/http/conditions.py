@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
-from flask import Response, current_app, request
+from flask import Flask, Response, current_app, request
 from werkzeug.datastructures import Headers
 
 from ..tasks.queries import ANY
@@ -51,7 +51,7 @@ def known(etag: str) -> bool:
 
 def ours(tags: Iterable[str | None]) -> list[str]:
     """Those that may be of here, without the dialect's mark; Werkzeug has None for an empty one."""
-    found = map(pattern(mark()).fullmatch, filter(None, tags))
+    found = map(pattern(current_app.extensions["mark"]).fullmatch, filter(None, tags))
     return [match[1] or match[2] for match in found if match]
 
 
@@ -61,10 +61,19 @@ def pattern(mark: str) -> re.Pattern[str]:
     return re.compile(rf"([0-9]{{1,18}})|([0-9]{{1,18}}-[0-9a-f]{{1,32}}){re.escape(mark)}")
 
 
-def mark() -> str:
-    """What all tags of this app end in: no answer in one dialect is good for another."""
-    found: str = current_app.extensions["mark"]
-    return found
+def register(app: Flask, mark: str) -> None:
+    """Let all tags of `app` end in `mark`, which its dialect has: no answer in one is good for another."""
+    app.extensions["mark"] = mark
+
+    def add_mark(response: Response) -> Response:
+        tag = response.headers.get("ETag", "").strip('"')
+        # Files have tags of another form.
+        if pattern("").fullmatch(tag):
+            response.headers["ETag"] = f'"{tag}{mark}"'
+        return response
+
+    if mark:
+        app.after_request(add_mark)
 
 
 class Answer(Response):
@@ -80,7 +89,7 @@ class Answer(Response):
         for name, value in headers.items():
             made.add(name, value)
         if etag is not None:
-            made.add("ETag", f'"{etag}{mark()}"')
+            made.add("ETag", f'"{etag}"')
         super().__init__([] if body is None else [body], status, made, content_type="application/json")
         if body is None:
             self.headers.remove("Content-Type")
