@@ -37,7 +37,7 @@ from todo_service.dialect import Dialect
 ONCE = (
     *("adding_a_field", "advisories", "benchmarks", "better_auth", "browser", "chaos", "config", "deployment"),
     *("exhaustion", "full_disk", "gate", "jwks", "proxy", "raw_http", "recurrence", "statements", "two_commands"),
-    *("typed_client", "wire"),
+    *("todobackend", "typed_client", "wire"),
 )
 collect_ignore = [f"test_{name}.py" for name in ONCE] if os.environ.get("TEST_DATABASE_URL") else []
 
