@@ -45,15 +45,20 @@ def project(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for source in [*CLIENT.glob("*.ts"), CLIENT / "tsconfig.json", CLIENT / "package.json"]:
         shutil.copy(source, folder)
     (folder / "node_modules").symlink_to(CLIENT / "node_modules")
-    with urlopen(f"{service.url}/api/openapi.json", timeout=10) as response:
-        (folder / "openapi.json").write_bytes(response.read())
     assert ADDRESS in readme("ts")
     (folder / "tasks.ts").write_text(readme("ts").replace(ADDRESS, service.url))
+    types_of(service, folder)
+    return folder
+
+
+def types_of(service: Service, folder: Path) -> None:
+    """Make the types of the document that the service serves, as the README says."""
+    with urlopen(f"{service.url}/api/openapi.json", timeout=10) as response:
+        (folder / "openapi.json").write_bytes(response.read())
     npx, generator, source_address, *options = shlex.split(readme("sh"))
     assert (npx, generator, source_address) == ("npx", "openapi-typescript", f"{ADDRESS}/api/openapi.json")
     made = run(str(folder / "node_modules" / ".bin" / generator), "openapi.json", *options, cwd=folder)
     assert made.returncode == 0, made.stderr
-    return folder
 
 
 def compiled(project: Path, *options: str) -> str:
@@ -127,4 +132,36 @@ def test_it_runs(project: Path) -> None:
         # The first next occurrence went when its task was opened again.
         "sync": [0, [[None, True], ["Bread", False], ["Oat milk", False], ["Oat milk", False]], False],
         "stats": [3, 1, 3, 3, None],
+    }
+
+
+DIALECT = (
+    "list=tasks one=task done=state:open/done verbs=toggle paths=/api/todos tags=, error=error none=NONE "
+    "title=description priority=P3/P2/P1 names=title:text,due_date:dueDate url=url sweep=completed"
+)
+
+
+def test_a_client_of_a_dialect_compiles_and_runs(database_url: str, tmp_path: Path) -> None:
+    install(CLIENT)
+    shared = {"auth-client.ts": "auth-client.ts", "package.json": "package.json", "tsconfig.json": "tsconfig.base.json"}
+    for name, copy in shared.items():
+        shutil.copy(CLIENT / name, tmp_path / copy)
+    shutil.copytree(CLIENT / "dialect", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "node_modules").symlink_to(CLIENT / "node_modules")
+    with Service(database_url, SECRET, API_DIALECT=DIALECT) as service:
+        types_of(service, tmp_path)
+        assert compiled(tmp_path, "--outDir", "out") == ""
+        done = run(program("node"), "out/client.js", cwd=tmp_path, TOKEN=token("typed-in-dialect"), API=service.url)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "created": ["Buy milk", "Buy milk", "home,shop", "P1", "2026-12-31", "open"],
+        "changed": "Buy tea",
+        "done": "done",
+        "list": [["Buy tea"], 1],
+        "batch": [["create", "Bread", "open"], ["complete", "Buy tea", "open"]],
+        "stats": [1, 1],
+        "swept": 0,
+        # A request that the types refuse: the contract's own words are taken all the same.
+        "lenient": 201,
+        "failed": ["invalid", ["text"]],
     }
