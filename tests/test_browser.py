@@ -231,6 +231,30 @@ def test_swagger_ui_proposes_a_batch_that_works(docs: Page) -> None:
     assert json.loads(body)["results"]
 
 
+def test_swagger_ui_speaks_a_dialect(browser: Browser, database_url: str) -> None:
+    dialect = (
+        "list=tasks one=task done=status:open/shut verbs=toggle paths=/api/todos tags=, priority=P3/P2/P1 sweep=all"
+    )
+    page = browser.new_page()
+    with Service(database_url, SECRET, API_DIALECT=dialect) as service:
+        page.goto(f"{service.url}/api/docs")
+        page.wait_for_selector(".opblock")
+        authorize(page, "dialect@page")
+        status, body = execute(opened(page, "createTask"))
+        assert status.startswith("201"), body
+        task = json.loads(body)["task"]
+        assert (task["status"], task["priority"], task["tags"]) == ("open", "P1", "shopping")
+        status, body = execute(opened(page, "runBatch"))
+        assert status.startswith("200"), body
+        status, body = execute(opened(page, "listTasks"))
+        assert json.loads(body)["total"] == len(json.loads(body)["tasks"]) == 3
+        toggle = opened(page, "toggleTask")
+        toggle.locator("tr[data-param-name=id] input").fill(task["id"])
+        status, body = execute(toggle)
+        assert json.loads(body)["task"]["status"] == "shut", body
+    page.close()
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

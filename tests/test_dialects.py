@@ -5,6 +5,8 @@
 
 import json
 import re
+import shlex
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
@@ -15,9 +17,9 @@ from typing import Any, NamedTuple
 import pytest
 from flask import Flask
 
-from tests.conftest import User, again, settings_for, user_of
+from tests.conftest import ORIGIN, User, again, settings_for, user_of
 from todo_service import create_app
-from todo_service.config import SettingsError
+from todo_service.config import ROOT, SettingsError
 from todo_service.dialect import OPTIONS, Dialect, parse
 
 FULL = (
@@ -332,6 +334,16 @@ def test_a_change_takes_the_dialects_tag_and_the_version(user: Any) -> None:
     assert alice.delete("/api/todos", headers={"If-Match": listed}).json == {"deleted": 1}
 
 
+def test_pages_may_ask_for_the_dialects_addresses(speaking: Any) -> None:
+    nobody, id = speaking(FULL).test_client(), "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
+    for path in ("/api/todos", f"/api/v1/alice/todos/{id}/", f"/api/todos/{id}/toggle", f"/api/tasks/{id}/status"):
+        for method in ("POST", "PUT", "PATCH"):
+            asked = {"Origin": ORIGIN, "Access-Control-Request-Method": method}
+            answer = nobody.options(path, headers=asked)
+            assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (200, ORIGIN)
+        assert nobody.patch(path, headers={"Origin": ORIGIN}).status_code in (401, 405)
+
+
 def test_a_verb_by_post_is_done_once_with_a_key(user: Any) -> None:
     alice = user("verbs=toggle")
     id, key = alice.create()["id"], {"Idempotency-Key": "one"}
@@ -407,3 +419,34 @@ def test_apps_of_several_dialects_live_side_by_side(speaking: Any) -> None:
     lists = [answer["tasks"] if isinstance(answer, dict) else answer for answer in spoken]
     assert [type(answer) for answer in spoken] == [list, dict, list, dict, list]
     assert [tasks[0]["tags"] for tasks in lists] == [["a"], ["a"], "a", "a", ["a"]]
+
+
+PAGE = (ROOT / "docs" / "dialects.md").read_text()
+CURLS = re.findall(r"^# (\S+=.*)\n(curl .*?)  +# (.+)$", PAGE, flags=re.MULTILINE)
+
+
+def test_the_page_has_every_option() -> None:
+    table = PAGE.partition("## All options")[2].partition("## See")[0]
+    assert set(re.findall(r"^\| `(\w+)=", table, flags=re.MULTILINE)) == set(OPTIONS)
+    assert {option.partition("=")[0] for option, _, _ in CURLS} == set(OPTIONS)
+    for option in re.findall(r"`(\w+=[^`]+)`", PAGE.partition("## All options")[0]):
+        assert parse(option) != Dialect()
+    for line in re.findall(r'API_DIALECT="(.+)"', PAGE):
+        assert line in CONVERSATIONS or parse(line) != Dialect()
+
+
+@pytest.mark.parametrize(("option", "command", "answer"), CURLS, ids=[option for option, _, _ in CURLS])
+def test_the_page_says_what_is_answered(user: Any, option: str, command: str, answer: str) -> None:
+    alice = user(option)
+    id = alice.post("/api/tasks", json={"title": "Buy tea"}).headers["Location"].rpartition("/")[2]
+    known = {"$auth": "", "$json": "", "$API": "/api", "$ID": id}
+    for name, value in known.items():
+        command = command.replace(name, value)
+    asked = ArgumentParser()
+    for flag in ("-H", "-X", "-d"):
+        asked.add_argument(flag)
+    asked.add_argument("address")
+    said = asked.parse_args(shlex.split(command)[1:])
+    sent = {"data": said.d, "content_type": "application/json"} if said.d else {}
+    found = alice.request(said.X or ("POST" if said.d else "GET"), said.address, **sent)
+    assert answer.replace(": ", ":") in re.sub(r"(\d)\.0\b", r"\1", found.text)

@@ -61,9 +61,9 @@ class Spoken(ma.Schema):
                 found[name] = (self.makes or TURNED) if turned else data[alias]
         if self.dialect.none:
             found |= {name: None for name, value in found.items() if value == self.dialect.none and self._empties(name)}
-        if self.makes and self.dialect.title and found.get("title") in (None, ""):
+        if self.makes and self.dialect.title and is_blank(found.get("title")):
             text = found.get(self.dialect.title)
-            if isinstance(text, str) and text.strip():
+            if isinstance(text, str) and not is_blank(text):
                 found["title"] = text.strip()[:MAX_TITLE]
         return found
 
@@ -90,6 +90,10 @@ class Spoken(ma.Schema):
         """Not by the field itself, which the document would call required: it may come by another name."""
         if self.makes and "title" not in data:
             raise ma.ValidationError("Missing data for required field.", "title")
+
+
+def is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def derived(dialect: Dialect, shape: Shape, class_of: Callable[[Shape], Shape]) -> Shape:
