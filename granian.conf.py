@@ -20,6 +20,7 @@ from todo_service.cli import stop_with
 from todo_service.config import ROOT, SettingsError, read
 from todo_service.db import embedded
 from todo_service.http import rate_limit
+from todo_service.schemas.dialect import check
 
 try:
     from granian import Granian
@@ -34,6 +35,7 @@ try:
     settings, names = read(ROOT / ".env")
     # Said here, once, rather than by each worker.
     rate_limit.Limiter(settings)
+    check(settings.dialect)
     if settings.database_url is None:
         embedded.package()
 except SettingsError as error:

@@ -16,12 +16,14 @@ from todo_service.config import SettingsError, load
 from todo_service.db import embedded
 from todo_service.http.parsing import MAX_UNREAD
 from todo_service.http.rate_limit import Limiter
+from todo_service.schemas.dialect import check
 
 try:
     settings = load()
-    # Said here, once: a worker that ends for want of a database, or for an address of Redis that is none, would be
-    # started anew, again and again.
+    # Said here, once: a worker that ends for want of a database, for an address of Redis that is none, or for a name
+    # that can't be given, would be started anew, again and again.
     Limiter(settings)
+    check(settings.dialect)
     if settings.database_url is None:
         embedded.package()
 except SettingsError as error:

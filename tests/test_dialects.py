@@ -4,8 +4,11 @@
 """
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 from flask import Flask
 
-from tests.conftest import ORIGIN, User, again, settings_for, user_of
+from tests.conftest import ORIGIN, SECRET, User, again, settings_for, user_of
 from todo_service import create_app
 from todo_service.config import ROOT, SettingsError
 from todo_service.dialect import OPTIONS, Dialect, parse
@@ -450,3 +453,18 @@ def test_the_page_says_what_is_answered(user: Any, option: str, command: str, an
     sent = {"data": said.d, "content_type": "application/json"} if said.d else {}
     found = alice.request(said.X or ("POST" if said.d else "GET"), said.address, **sent)
     assert answer.replace(": ", ":") in re.sub(r"(\d)\.0\b", r"\1", found.text)
+
+
+@pytest.mark.parametrize("text", ["list=", "names=nothing:order", "paths=/api/docs"])
+def test_the_server_does_not_start_with_a_bad_option(database_url: str, text: str) -> None:
+    given = {
+        "PATH": os.environ["PATH"],
+        "BETTER_AUTH_SECRET": SECRET,
+        "DATABASE_URL": database_url,
+        "API_DIALECT": text,
+    }
+    command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"]
+    done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    option = text.partition("=")[0]
+    assert re.fullmatch(rf"The settings have problems:\n  API_DIALECT: {option}: .*\.\n", done.stderr)

@@ -15,6 +15,8 @@ WORD = re.compile(r"[^\s/:,]{1,64}")
 VERB = re.compile(r"[a-z][a-z-]{0,31}")
 PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 SEPARATOR = re.compile(r"[^\w\s\"\\]{1,3}")
+TAKEN_VERBS = {"restore", "move"}
+TAKEN_PATH = re.compile(r"/api|/docs|/api/openapi\.json|/(api/docs|api/tasks|health|metrics)(/.*)?")
 A_NAME = "must be a name: letters, digits and _, no digit first."
 
 
@@ -102,11 +104,17 @@ def read_done(value: str) -> dict[str, Any]:
 
 
 def read_verbs(value: str) -> dict[str, Any]:
-    return {"verbs": all_match(VERB, value.split(","), "must look like toggle,status.")}
+    verbs = all_match(VERB, value.split(","), "must look like toggle,status.")
+    if TAKEN_VERBS.intersection(verbs):
+        raise ValueError("names an address that there is already.")
+    return {"verbs": verbs}
 
 
 def read_paths(value: str) -> dict[str, Any]:
-    return {"paths": all_match(PATH, value.split(","), "must look like /api/todos,/api/v1/todos.")}
+    paths = all_match(PATH, value.split(","), "must look like /api/todos,/api/v1/todos.")
+    if any(TAKEN_PATH.fullmatch(path) for path in paths):
+        raise ValueError("names an address that there is already.")
+    return {"paths": paths}
 
 
 def read_priority(value: str) -> dict[str, Any]:

@@ -170,6 +170,7 @@ def writer(dialect: Dialect) -> Callable[[TaskRow], dict[str, Any]]:
 
 
 def check(dialect: Dialect) -> None:
+    """Raise SettingsError for names that can't be given."""
     own, parameters = Task().fields.keys(), ListQuery().fields.keys() | ListQuery.aliases.keys()
     taken = own | IN_FILES
     problems = {
