@@ -15,7 +15,7 @@ from marshmallow.validate import OneOf
 from ..db.models import MAX_TITLE, PRIORITIES
 from ..dialect import Dialect
 from ..tasks.listing import SORTS
-from .fields import Inner, Priority, StrictBoolean, Text
+from .fields import Inner, Priority, Text
 from .parameters import Aliased, SweepQuery
 from .tasks import Completion, ProblemDetails, Task, TaskCreate, TaskFields
 from .words import TURNED, Choice, Done, JoinedTags, OfOperation
@@ -121,6 +121,8 @@ def derived(dialect: Dialect, shape: Shape, class_of: Callable[[Shape], Shape]) 
             for name, form in shape.variants.items()
         }
     changed = {name: field for name, field in mine.items() if field is not own.get(name)}
+    if not changed and not known:
+        return shape
     made = type(shape.__name__, bases, {"__doc__": shape.__doc__, "__module__": shape.__module__} | changed)
     # Afterwards: by now, a field of such a name has made room.
     for name, value in known.items():
@@ -139,8 +141,6 @@ def field_of(
         return choice(field, {own: own for own in PRIORITIES} | words, dialect.priority)
     if dialect.priority and name in PRIORITIES and isinstance(field, fields.Integer):
         return changed_field(field, data_key=dialect.priority[PRIORITIES.index(name)])
-    if dialect.done and name == "completed" and isinstance(field, StrictBoolean):
-        return Done(dialect.words, metadata=field.metadata)
     if isinstance(field, fields.Nested):
         inside = cast(Shape, field.nested)
         return field if class_of(inside) is inside else changed_field(field, nested=class_of(inside), _schema=None)
@@ -216,6 +216,7 @@ def spoken(dialect: Dialect, shape: Shape, own: Fields) -> dict[str, str]:
         own["title"] = changed_field(own["title"], required=False)
     own |= {new: own[name] for new, name in aliases.items() if name in own}
     if dialect.done:
+        own["completed"] = Done(dialect.words, metadata=own["completed"].metadata)
         own[dialect.done] = done_word(dialect) if dialect.words else own["completed"]
         aliases[dialect.done] = "completed"
     return aliases
