@@ -9,6 +9,9 @@ help: ## List what make can do
 run: .venv/run .env ## Set everything up and serve on http://localhost:8000
 	@exec $(BIN)/flask --app wsgi serve
 
+example: .venv/run .env ## The same, and examples/nextjs in front of it on http://localhost:3000 (wants Node.js and npm)
+	@exec $(BIN)/python examples/run.py
+
 test: .venv/installed ## Run all tests (make test ARGS="-k etag" for some)
 	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
@@ -54,4 +57,4 @@ clean: ## Remove what make has set up: .venv, and the bundled database with its 
 .env:
 	@umask 077; sed "s|^BETTER_AUTH_SECRET=.*|BETTER_AUTH_SECRET=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))')|" .env.example > .env
 
-.PHONY: help run test fuzz chaos bench check audit lock clean
+.PHONY: help run example test fuzz chaos bench check audit lock clean
