@@ -36,8 +36,8 @@ from todo_service.dialect import Dialect
 # connection of one's own keeps: they run on the bundled PostgreSQL only, and not once more for each other one.
 ONCE = (
     *("adding_a_field", "advisories", "benchmarks", "better_auth", "browser", "chaos", "config", "deployment"),
-    *("exhaustion", "full_disk", "gate", "jwks", "proxy", "raw_http", "recurrence", "statements", "two_commands"),
-    *("todobackend", "typed_client", "wire"),
+    *("example", "exhaustion", "full_disk", "gate", "jwks", "proxy", "raw_http", "recurrence", "session_tokens"),
+    *("statements", "todobackend", "two_commands", "typed_client", "wire"),
 )
 collect_ignore = [f"test_{name}.py" for name in ONCE] if os.environ.get("TEST_DATABASE_URL") else []
 
