@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import jwt
 import pytest
@@ -53,7 +55,10 @@ def test_forget_leaves_nothing_of_the_user(app: Flask, alice: User, bob: User, d
     for user in (alice, bob):
         user.create()
         user.delete(f"/api/tasks/{user.create()['id']}?permanent=true")
-    assert invoke(app, "forget", alice.id) == f"removed all of {alice.id}: 1 tasks, 1 tombstones, 0 Idempotency-Keys\n"
+    assert (
+        invoke(app, "forget", "--yes", alice.id)
+        == f"removed all of {alice.id}: 1 tasks, 1 tombstones, 0 Idempotency-Keys\n"
+    )
     for table in ("owners", "tasks", "tombstones"):
         rows = run_sql(database_url, f"SELECT user_id FROM {table} WHERE user_id IN ('{alice.id}', '{bob.id}')")
         assert rows == [(bob.id,)]
@@ -63,20 +68,25 @@ def test_forget_leaves_nothing_of_the_user(app: Flask, alice: User, bob: User, d
 def test_forget_of_somebody_unknown_says_so(app: Flask, alice: User) -> None:
     alice.create()
     unknown = f"nothing is kept of a user {alice.id}x\n"
-    assert invoke(app, "forget", f"{alice.id}x") == unknown
-    assert invoke(app, "forget", alice.id) != unknown
+    assert invoke(app, "forget", "--yes", f"{alice.id}x") == unknown
+    assert invoke(app, "forget", "--yes", alice.id) != unknown
     # To repeat it is no failure: what was to be achieved is the case.
-    assert invoke(app, "forget", alice.id) == f"nothing is kept of a user {alice.id}\n"
+    assert invoke(app, "forget", "--yes", alice.id) == f"nothing is kept of a user {alice.id}\n"
 
 
-@pytest.mark.parametrize("command", ["migrate", "purge", "renew", "forget", "serve", "token", "seed"])
+@pytest.mark.parametrize(
+    "command", ["migrate", "check", "purge", "renew", "user", "export-user", "forget", "serve", "token", "seed"]
+)
 def test_every_command_explains_itself(app: Flask, command: str) -> None:
     assert command in invoke(app, "--help")
     assert invoke(app, command, "--help").count("\n") > 3
 
 
-COMMANDS = [["migrate"], ["purge"], ["forget", "x"], ["seed", "--users", "1"], ["serve"]]
-NEED_THE_SCHEMA = COMMANDS[1:4]
+COMMANDS = [
+    ["migrate"], ["purge"], ["forget", "--yes", "x"], ["seed", "--users", "1"], ["user", "x"], ["export-user", "x"],
+    ["migrate", "--check"], ["serve"],
+]  # fmt: skip
+NEED_THE_SCHEMA = COMMANDS[1:7]
 PASSWORD = "canary-password"
 
 
@@ -172,3 +182,97 @@ def test_seed_says_what_it_did(make_database: Callable[[], str]) -> None:
     app = create_app(settings_for(url))
     assert "60 tasks made, for 2 users; 0 were there already" in invoke(app, "seed", "--users", "2", "--tasks", "30")
     assert "10 tasks made, for 2 users; 60 were there already" in invoke(app, "seed", "--users", "2", "--tasks", "35")
+
+
+def test_migrate_check_compares(make_database: Callable[[], str]) -> None:
+    url = make_database()
+    assert_one_line(run(url, "migrate", "--check"), "flask --app wsgi migrate")
+    app = create_app(settings_for(url))
+    cli.upgrade(url, "0003")
+    behind = app.test_cli_runner().invoke(args=["migrate", "--check"])
+    assert (behind.exit_code, behind.output.count("\n")) == (1, 1)
+    assert f"behind: found 0003, needed is {REVISION}" in behind.output
+    cli.upgrade(url)
+    assert invoke(app, "migrate", "--check") == f"the schema is the one needed: revision {REVISION}\n"
+    run_sql(url, "UPDATE alembic_version SET version_num = '9999'")
+    ahead = app.test_cli_runner().invoke(args=["migrate", "--check"])
+    assert ahead.exit_code == 1
+    assert f"ahead: found 9999, needed is {REVISION}" in ahead.output
+
+
+def test_migrate_goes_to_any_revision_and_back(make_database: Callable[[], str]) -> None:
+    """With tasks in it, which all are there in the end."""
+    url = make_database()
+    app = create_app(settings_for(url))
+    cli.upgrade(url)
+    invoke(app, "seed", "--users", "2", "--tasks", "10")
+    tasks = run_sql(url, "SELECT user_id, id, title, position, version FROM tasks ORDER BY user_id, id")
+    assert len(tasks) == 20
+    for target in ("0004", "0001", "0003", REVISION):
+        assert f"the schema is at revision {target}" in invoke(app, "migrate", "--to", target, "--yes")
+        assert run_sql(url, "SELECT version_num FROM alembic_version") == [(target,)]
+        assert run_sql(url, "SELECT user_id, id, title, position, version FROM tasks ORDER BY user_id, id") == tasks
+    assert User("user-1", app.test_client(), invoke(app, "token", "--user", "user-1").strip()).get("/api/tasks").json
+
+
+def test_migrate_asks_before_it_drops(make_database: Callable[[], str]) -> None:
+    url = make_database()
+    cli.upgrade(url)
+    app = create_app(settings_for(url))
+    refused = app.test_cli_runner().invoke(args=["migrate", "--to", "0001"], input="n\n")
+    assert refused.exit_code == 1
+    assert run_sql(url, "SELECT version_num FROM alembic_version") == [(REVISION,)]
+    assert_one_line(run(url, "migrate", "--to", "0099"), "there is no revision 0099")
+
+
+def test_user_tells_what_is_kept(app: Flask, alice: User, bob: User) -> None:
+    bob.create()
+    first = alice.create("one")["id"]
+    alice.create("two")
+    alice.patch(f"/api/tasks/{first}", json={"completed": True})
+    alice.delete(f"/api/tasks/{alice.create('three')['id']}")
+    alice.delete(f"/api/tasks/{alice.create('four')['id']}?permanent=true")
+    told = invoke(app, "user", alice.id)
+    assert "2 tasks, of which 1 are completed; 1 in the trash" in told
+    assert "1 tombstones, 0 Idempotency-Keys" in told
+    assert "7 changes in all" in told
+    assert not {"one", "two", "three"} & set(told.split())
+    assert invoke(app, "user", f"{alice.id}x") == f"nothing is kept of a user {alice.id}x\n"
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "ics"])
+def test_export_user_is_their_export(app: Flask, alice: User, bob: User, tmp_path: Path, form: str) -> None:
+    bob.create("bob's")
+    alice.create("alice's")
+    file = tmp_path / "export"
+    invoke(app, "export-user", alice.id, "--format", form, "--output", str(file))
+    text = file.read_text()
+    assert "alice's" in text
+    assert "bob's" not in text
+    again = app.test_cli_runner().invoke(args=["export-user", alice.id, "--output", str(file)])
+    assert again.exit_code == 1
+    assert "can't be written" in again.output
+    assert file.read_text() == text
+
+
+def test_forget_asks(app: Flask, alice: User) -> None:
+    alice.create("kept")
+    assert app.test_cli_runner().invoke(args=["forget", alice.id], input="n\n").exit_code == 1
+    assert alice.titles() == ["kept"]
+
+
+def test_check_tries_everything(app: Flask) -> None:
+    lines = invoke(app, "check").splitlines()
+    assert [line.split()[0] for line in lines] == ["ok"] * 6
+    assert f"revision {REVISION}" in lines[2]
+
+
+def test_check_names_what_fails(make_database: Callable[[], str]) -> None:
+    gone = free_port()
+    settings = settings_for(make_database(), jwks_url=f"http://127.0.0.1:{gone}/", issuers=("x",))
+    app = create_app(replace(settings, rate_limit_storage=f"redis://127.0.0.1:{gone}"))
+    result = app.test_cli_runner().invoke(args=["check"])
+    assert result.exit_code == 1
+    assert [line.split()[0] for line in result.output.splitlines()] == ["ok", "ok", *["FAILED"] * 4]
+    assert "flask --app wsgi migrate" in result.output
+    assert "canary" not in result.output

@@ -4,17 +4,16 @@ import mmap
 import time
 
 from flask import Blueprint, Response, current_app
-from sqlalchemy import Select, column, select, table
 
-from ..db.diagnosis import not_migrated
-from ..db.models import REVISION, VERSION_TABLE
+from ..config import VERSION
+from ..db.diagnosis import not_migrated, schema_revision
+from ..db.models import REVISION
 from ..db.session import Session
 from ..errors import Unavailable
 from ..http.conditions import answer
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
 
-SCHEMA: Select[str] = select(column("version_num")).select_from(table(VERSION_TABLE))
 # One byte, which a server's first process shares with all that it forks: 1 from when the service is about to stop.
 STOP = mmap.mmap(-1, 1)
 # How long requests are still taken while readiness fails, so that balancers see it before they are refused.
@@ -42,7 +41,7 @@ def ready() -> Response:
     if STOP[0]:
         raise Unavailable("The service is stopping.")
     with Session(current_app.extensions["engine"], unscoped=True) as session:
-        found = max(session.execute(SCHEMA).scalars(), default="")
-    if found < REVISION:
+        found = schema_revision(session)
+    if found is None or found < REVISION:
         raise not_migrated(f"found revision {found or 'none'}, needed is {REVISION}.")
-    return answer({"status": "ok"})
+    return answer({"status": "ok", "version": VERSION, "schema": found})

@@ -13,9 +13,13 @@ from psycopg2.errors import (
     UndefinedColumn,
     UndefinedTable,
 )
+from sqlalchemy import Select, column, select, table
 
 from ..errors import Invalid, Problem, Unavailable
 from .models import CONSTRAINT_PROBLEMS, ROLE, VERSION_TABLE, Base
+from .session import Session
+
+SCHEMA: Select[str] = select(column("version_num")).select_from(table(VERSION_TABLE))
 
 CHECK = "Check the address, the user and the password in DATABASE_URL, and that the database runs and exists."
 # What the database must have; a bug that asks for something else is no matter of migrations.
@@ -52,6 +56,11 @@ def unreachable(error: Exception, advice: str = CHECK) -> Unavailable:
         "The database cannot be reached; please try again.",
         f"the database cannot be reached: {sentence(error)} {advice}",
     )
+
+
+def schema_revision(session: Session) -> str | None:
+    """The revision that the database's schema has; `session` is unscoped. Raises Unavailable where there is none."""
+    return max(session.execute(SCHEMA).scalars(), default=None)
 
 
 def not_migrated(found: str) -> Unavailable:

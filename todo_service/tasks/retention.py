@@ -14,11 +14,14 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    DateTime,
+    Row,
     Select,
     Table,
     bindparam,
     delete,
     func,
+    literal_column,
     select,
     text,
     true,
@@ -138,7 +141,30 @@ def _remove(table: Table) -> Select[*tuple[Any, ...]]:
     return select(func.count()).select_from(gone)
 
 
-DUE = _due()
+def _kept() -> Select[*tuple[Any, ...]]:
+    live = tasks.c.deleted_at.is_(None)
+    size = func.coalesce(func.sum(func.pg_column_size(literal_column("tasks.*"))), literal_column("0"))
+    numbers = (
+        func.count().filter(live, ~tasks.c.completed).label("pending"),
+        func.count().filter(live, tasks.c.completed).label("completed"),
+        func.count(tasks.c.deleted_at).label("trashed"),
+        func.timezone(literal_column("'UTC'"), func.min(tasks.c.created_at), type_=DateTime()).label("first"),
+        func.timezone(literal_column("'UTC'"), func.max(tasks.c.updated_at), type_=DateTime()).label("last"),
+        size.label("size"),
+    )
+    counted = select(*numbers).where(tasks.c.user_id == OWNER).subquery("counted")
+    others = (
+        select(func.count()).where(table.c.user_id == OWNER).scalar_subquery().label(table.name)
+        for table in (tombstones, answers)
+    )
+    return (
+        select(*counted.c, *others, owners.c.revision)
+        .join_from(owners, counted, true())
+        .where(owners.c.user_id == OWNER)
+    )
+
+
+DUE, KEPT = _due(), _kept()
 FORGET = tuple(_remove(table) for table in (tasks, tombstones, answers, owners))
 
 
@@ -148,6 +174,9 @@ class Counts(NamedTuple):
     tasks: int
     tombstones: int
     answers: int
+
+    def __str__(self) -> str:
+        return f"{self.tasks} tasks, {self.tombstones} tombstones, {self.answers} Idempotency-Keys"
 
 
 def purge(session: Session) -> Counts:
@@ -164,6 +193,11 @@ def purge(session: Session) -> Counts:
 def due(session: Session) -> Counts:
     """What is too old, and still there."""
     return Counts(*session.execute(DUE).one())
+
+
+def kept(session: Session) -> Row[*tuple[Any, ...]] | None:
+    """How much there is of the session's owner, since when, and how large it is in bytes; None if there is nothing."""
+    return session.execute(KEPT, {"owner": session.owner}).one_or_none()
 
 
 def _counts(session: Session, step: Select[*tuple[Any, ...]]) -> Iterator[int]:

@@ -1,0 +1,108 @@
+"""`flask migrate`: the database's schema, brought to the revision that this code is written for, or to another one."""
+
+from typing import TYPE_CHECKING
+
+import click
+from flask.cli import with_appcontext
+
+from ..config import ROOT
+from ..db.diagnosis import schema_revision
+from ..db.engine import address
+from ..db.models import REVISION
+from ..errors import Unavailable
+from .base import Command, settings, unscoped
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+
+@click.command(cls=Command)
+@click.option("--check", is_flag=True, help="Change nothing; exit status 1 unless the schema is the one needed.")
+@click.option("--to", "target", metavar="REVISION", help="Bring it to this revision instead, be it an older one.")
+@click.option("--yes", is_flag=True, help="Don't ask before what newer revisions have brought is dropped.")
+@with_appcontext
+def migrate(check: bool, target: str | None, yes: bool) -> None:
+    """Bring the database's schema up to date."""
+    if check:
+        with unscoped() as session:
+            compare(schema_revision(session))
+    elif target is not None:
+        move(address(settings()), target, yes)
+    else:
+        found = upgrade(address(settings()))
+        if found == REVISION:
+            done = f"up to date: revision {found}"
+        elif found and found > REVISION:
+            done = f"newer than this service, and left as it is: revision {found}, needed is {REVISION}"
+        else:
+            done = f"migrated: from {f'revision {found}' if found else 'nothing'} to revision {REVISION}"
+        click.echo(f"the schema is {done}")
+
+
+def compare(found: str | None) -> None:
+    """Raises ClickException unless it is the revision needed."""
+    if found is None or found < REVISION:
+        advice = "run `flask --app wsgi migrate` before this release serves"
+        raise click.ClickException(f"the schema is behind: found {found or 'none'}, needed is {REVISION}; {advice}")
+    if found > REVISION:
+        advice = "this release can serve, but a newer one has migrated"
+        raise click.ClickException(f"the schema is ahead: found {found}, needed is {REVISION}; {advice}")
+    click.echo(f"the schema is the one needed: revision {found}")
+
+
+def move(url: str, target: str, yes: bool) -> None:
+    """Raises ClickException for revisions that there are not."""
+    known = revisions()
+    if target not in known:
+        raise click.ClickException(f"there is no revision {target}; there are {', '.join(known)}")
+    try:
+        with unscoped() as session:
+            found = schema_revision(session)
+    except Unavailable:
+        # There is no schema yet; if it is something else, the migration says so.
+        found = None
+    if found and found not in known:
+        raise click.ClickException(f"revision {found} is none of this release's; take the one that has migrated")
+    if found and target < found:
+        if not yes:
+            click.confirm(f"What came after revision {target} is dropped with all that is in it. Go on?", abort=True)
+        downgrade(url, target)
+    else:
+        upgrade(url, target)
+    click.echo(f"the schema is at revision {target}; it was at {found or 'none'}")
+
+
+def upgrade(url: str, target: str = "head") -> str | None:
+    """Apply the migrations that are missing; the revision that was there. Waits for another process that is at it."""
+    # Large, and nothing that a server needs.
+    from alembic import command
+
+    config = alembic_config()
+    config.attributes["url"] = url
+    command.upgrade(config, target)
+    found: str | None = config.attributes["found"]
+    return found
+
+
+def downgrade(url: str, target: str) -> None:
+    """Take back the migrations after `target`."""
+    from alembic import command
+
+    config = alembic_config()
+    config.attributes.update(url=url, back=True)
+    command.downgrade(config, target)
+
+
+def revisions() -> list[str]:
+    """All that there are, the oldest first."""
+    from alembic.script import ScriptDirectory
+
+    return sorted(script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions())
+
+
+def alembic_config() -> "Config":
+    from alembic.config import Config as Made
+
+    config = Made()
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    return config
