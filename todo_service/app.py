@@ -13,7 +13,7 @@ from .api.blueprint import TaskConverter
 from .config import Settings, load
 from .db import embedded
 from .db.engine import make_engine
-from .http import conditions, cors, logs, metrics, parsing, rate_limit
+from .http import conditions, cookie, cors, logs, metrics, parsing, rate_limit
 from .http.authentication import Authenticator
 from .http.gate import gate_for
 from .schemas import dialect
@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.after_request(parsing.read_the_rest)
     if settings.cors_origins:
         cors.register(app, settings.cors_origins)
+    cookie.register(app, settings)
     errors.register(app, settings.dialect.error)
     conditions.register(app, settings.dialect.mark)
     dialect.register(app, settings.dialect, blueprint.address)

@@ -1,7 +1,8 @@
 """The setting API_DIALECT, `list=tasks done=is_completed …`, as a frozen value: how a frontend says things. Pure.
 
 What becomes of the options is elsewhere: in `schemas/dialect.py` all that is in bodies and parameters, in
-`api/blueprint.py` the addresses, in `errors.py` the errors. Nothing below the schemas knows of any dialect.
+`api/blueprint.py` the addresses, in `errors.py` the errors, in `http/cookie.py` the cookie. Nothing below the schemas
+knows of any dialect.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 WORD = re.compile(r"[^\s/:,]{1,64}")
 VERB = re.compile(r"[a-z][a-z-]{0,31}")
 PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+COOKIE = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")  # RFC 6265, section 4.1.1
 SEPARATOR = re.compile(r"[^\w\s\"\\]{1,3}")
 TAKEN_VERBS = {"restore", "move"}
 TAKEN_PATH = re.compile(r"/api|/docs|/api/openapi\.json|/(api/docs|api/tasks|health|metrics)(/.*)?")
@@ -42,6 +44,7 @@ class Dialect:
     names: tuple[tuple[str, str], ...] = ()
     url: str | None = None
     sweep: str | None = None
+    cookie: str | None = None
 
     @property
     def mark(self) -> str:
@@ -148,4 +151,5 @@ OPTIONS: dict[str, Callable[[str], dict[str, Any]]] = {
     "names": read_names,
     "url": one_of("url", NAME, A_NAME),
     "sweep": one_of("sweep", re.compile("all|completed"), "must be all or completed."),
+    "cookie": one_of("cookie", COOKIE, "must be a cookie's name, such as better-auth.session_data."),
 }

@@ -114,6 +114,8 @@ def api_of(app: Flask) -> Api:
     app.config |= {"API_TITLE": "todo_service", "API_VERSION": VERSION, "OPENAPI_VERSION": "3.1.0"}
     api = Api(app, spec_kwargs={"info": INFO, "servers": [{"url": "/", "description": "Where this document is."}]})
     api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
+    if name := app.extensions["cookie"][0]:
+        api.spec.components.security_scheme("cookie", {"type": "apiKey", "in": "cookie", "name": name})
     api.register_field(Time, "string", "date-time")
     shapes: Shapes = app.extensions["shapes"]
     api.spec.components.schema("Problem", schema=shapes.documented(ProblemDetails))
@@ -145,6 +147,7 @@ def publish(app: Flask, api: Api) -> None:
         operations.pop("parameters", None)
         for method, operation in operations.items():
             complete(path, method, operation)
+            operation["security"] = [{scheme: []} for scheme in document["components"]["securitySchemes"]]
     schemas = document["components"]["schemas"]
     for (shape, *_), name in api.ma_plugin.converter.refs.items():
         if hasattr(shape, "variants"):
@@ -206,7 +209,6 @@ def complete(path: str, method: str, operation: dict[str, Any]) -> None:
     statuses |= FAILURES.get(path, set())
     operation["responses"] |= {status: {"$ref": f"#/components/responses/Error{status}"} for status in statuses}
     operation["responses"] = dict(sorted(operation["responses"].items()))
-    operation["security"] = [{"bearer": []}]
 
 
 def parameter(place: str, name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def export_tasks(session: Session, query: dict[str, Any]) -> Response:
     of them can be imported again. Whatever changes meanwhile, all of it is of the moment when it was asked for.
     """
     form, now = query["format"], datetime.now(UTC)
-    file = put_aside(session, form, now)
+    file = put_aside(session, form, now, shapes().out() if form == "json" else task_out)
     headers = {
         "Content-Disposition": f'attachment; filename="tasks-{now.date()}.{form}"',
         "Content-Length": str(file.seek(0, os.SEEK_END)),
@@ -122,12 +122,12 @@ def import_tasks(session: Session, query: dict[str, Any]) -> Response:
     return answer({"created": created, "skipped": len(rows) - created})
 
 
-def put_aside(session: Session, form: str, now: datetime) -> IO[bytes]:
-    """The file with the owner's tasks as they all are at one moment. Raises Unavailable."""
+def put_aside(session: Session, form: str, now: datetime, out: Callable[[TaskRow], dict[str, Any]]) -> IO[bytes]:
+    """The file with the owner's tasks as they all are at one moment, each as `out` makes it. Raises Unavailable."""
     file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed with the answer
     try:
         with session.transaction(snapshot=True):
-            statement, out = (PAGE_OF_ALL, shapes().out()) if form == "json" else (PAGE_OF_LIVE, task_out)
+            statement = PAGE_OF_ALL if form == "json" else PAGE_OF_LIVE
             for piece in written(form, pages(session, statement, out), now):
                 file.write(piece)
     except OSError as error:

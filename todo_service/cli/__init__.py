@@ -1,4 +1,4 @@
-"""The `flask` commands, the operator's (`schema.py`, `upkeep.py`, `users.py`) and the developer's (`development.py`)."""
+"""The `flask` commands: the operator's (schema.py, upkeep.py, users.py) and the developer's (development.py)."""
 
 from flask import Flask
 

@@ -9,6 +9,7 @@ import click
 from flask.cli import with_appcontext
 
 from ..api.transfer import TYPES, put_aside
+from ..schemas.tasks import task_out
 from ..tasks import retention
 from .base import Command, session_of
 
@@ -39,7 +40,7 @@ def user(user_id: str) -> None:
 @with_appcontext
 def export_user(user_id: str, form: str, output: Path | None) -> None:
     """Write all tasks of USER_ID into a file, as an export of theirs would have them."""
-    with session_of(user_id) as session, put_aside(session, form, datetime.now(UTC)) as file:
+    with session_of(user_id) as session, put_aside(session, form, datetime.now(UTC), task_out) as file:
         file.seek(0)
         if output is None:
             shutil.copyfileobj(file, sys.stdout.buffer)

@@ -23,6 +23,7 @@ from ..db.session import Session
 from ..errors import Forbidden, InvalidRequest, Missing, Unauthorized
 from ..tasks.queries import explained
 from . import rate_limit
+from .cookie import cookie_token
 from .gate import Gate
 from .keys import ASYMMETRIC, KeyServer
 from .sessions import SessionServer, looks_like_one
@@ -212,7 +213,9 @@ def bearer(view: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
     def authenticated(*args: P.args, **kwargs: P.kwargs) -> R:
         authenticator: Authenticator = current_app.extensions["authenticator"]
         try:
-            owner = authenticator.owner(bearer_token(request.headers.get("Authorization")))
+            header = request.headers.get("Authorization")
+            token = cookie_token() if header is None else None
+            owner = authenticator.owner(token or bearer_token(header))
         except (InvalidRequest, Unauthorized):
             rate_limit.count_stranger()
             raise
