@@ -15,6 +15,9 @@ example: .venv/run .env ## The same, and examples/nextjs in front of it on http:
 test: .venv/installed ## Run all tests (make test ARGS="-k etag" for some)
 	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
+cover: .venv/installed ## Run all tests, and tell which lines none of them reaches
+	@$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term --cov-fail-under=95 $(ARGS)
+
 chaos: .venv/installed ## Faults under load: is anything lost? (wants Debian's postgresql and pgbouncer)
 	@$(BIN)/python -m tests.chaos
 
@@ -57,4 +60,4 @@ clean: ## Remove what make has set up: .venv, and the bundled database with its 
 .env:
 	@umask 077; sed "s|^BETTER_AUTH_SECRET=.*|BETTER_AUTH_SECRET=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))')|" .env.example > .env
 
-.PHONY: help run example test fuzz chaos bench check audit lock clean
+.PHONY: help run example test cover fuzz chaos bench check audit lock clean

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
-from tests.conftest import User, run_sql, settings_for, user_of
+from tests.conftest import User, run_sql, settings_for, user_of, wait_for
 from tests.wire import Wire
 from todo_service import cli, create_app
 from todo_service.db.engine import make_engine
@@ -104,3 +104,45 @@ def test_a_plan_made_for_one_shows_nothing_to_another(database_url: str, alice: 
             with Session(engine, user.id) as session:
                 assert session.execute(everything).scalars().all() == [own[user.id]]
     engine.dispose()
+
+
+def test_a_prepared_statement_keeps_its_plan(database_url: str, alice: User) -> None:
+    """Left to itself, PostgreSQL would plan a list anew each time, as it can't know its LIMIT beforehand."""
+    app = create_app(settings_for(database_url, pool_size=1))
+    user = User(alice.id, app.test_client(), alice.token)
+    for _ in range(SENT_BEFORE + 10):
+        assert user.get("/api/tasks?limit=20").json == []
+    with Session(app.extensions["engine"], unscoped=True) as session:
+        plans = text("SELECT sum(generic_plans) AS kept, sum(custom_plans) AS anew FROM pg_prepared_statements")
+        row = session.execute(plans).one()
+    assert (row.kept, row.anew) == (10, 0)
+    app.extensions["engine"].dispose()
+
+
+def test_a_batch_of_a_user_whom_statistics_do_not_know(make_database: Callable[[], str]) -> None:
+    """It reads what it changes; not all of the user's tasks for each of them."""
+    url = make_database()
+    cli.upgrade(url)
+    run_sql(url, "INSERT INTO owners (user_id) SELECT 'user-' || n FROM generate_series(1, 20) AS n")
+    fill = """
+        INSERT INTO tasks (user_id, id, title, title_key, position, version)
+        SELECT {user}, gen_random_uuid(), 't', 't', n, n FROM generate_series(1, {number}) AS n
+    """
+    run_sql(url, fill.format(user="'user-' || n % 20 + 1", number=10_000))
+    run_sql(url, "ANALYZE tasks")
+    app = create_app(settings_for(url, pool_size=1))
+    user = user_of(app, "new")
+    user.create()
+    run_sql(url, fill.format(user=f"'{user.id}'", number=3000))
+    ids = [id for (id,) in run_sql(url, f"SELECT id::text FROM tasks WHERE user_id = '{user.id}' LIMIT 100")]
+    read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'tasks'"
+    # A connection's numbers are there when it is closed.
+    app.extensions["engine"].dispose()
+    wait_for(lambda: run_sql(url, read) == run_sql(url, f"SELECT pg_sleep(0.5); {read}"), "the numbers grow on")
+    [(before,)] = run_sql(url, read)
+    operations = [{"op": "update", "id": id, "task": {"title": "changed"}} for id in ids]
+    assert user.post("/api/tasks/batch", json={"operations": operations}).status_code == 200
+    app.extensions["engine"].dispose()
+    wait_for(lambda: run_sql(url, read) != [(before,)], "nothing was read")
+    [(after,)] = run_sql(url, read)
+    assert 100 <= after - before < 10_000
