@@ -218,11 +218,11 @@ def test_what_the_batch_has_deleted_is_gone(alice: User, permanent: bool) -> Non
 
 
 def test_unknown_fields_are_refused_on_request_only(alice: User) -> None:
-    operations = [create(category="x", user_id="mallory", id=ABSENT) | {"note": "x"}]
+    operations = [create(colour="x", user_id="mallory", id=ABSENT) | {"note": "x"}]
     assert_problem(batch(alice, *operations, headers={"Prefer": "handling=strict"}), 422)
     assert alice.titles() == []
     [task] = results(alice, *operations)
-    assert (task["user_id"], "category" in task) == (alice.id, False)
+    assert (task["user_id"], "colour" in task) == (alice.id, False)
     assert task["id"] != ABSENT
 
 

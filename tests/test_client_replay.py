@@ -162,11 +162,22 @@ SCRIPTS = (
     Script("only a title", None, (new(), Step("GET", "/api/tasks", expected=["Paint"]))),
     Script(
         "fields of the form that are nobody's",
+        None,
+        (
+            Step("POST", "/api/tasks", {"title": "Paint", "reminder": "none", "is_completed": True}, 201),
+            change({"reminder": "1h", "color": None}, title="Paint", completed=False),
+            listed("reminder=1h", "Paint"),
+        ),
+    ),
+    Script(
+        "a category, or none chosen",
         3,
         (
-            Step("POST", "/api/tasks", {"title": "Paint", "category": "home", "is_completed": True}, 201),
-            change({"category": "work", "color": None}, title="Paint", completed=False),
+            new(category="home"),
+            change({"category": "work", "color": None}, title="Paint", category="work"),
             listed("category=work", "Paint"),
+            listed("category=home"),
+            change({"category": ""}, title="Paint", category=None),
         ),
     ),
     Script(

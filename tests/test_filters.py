@@ -319,7 +319,7 @@ def listed(app: Flask) -> User:
         ("limit=2&offset=1&sort=title", "bc"),
         ("deleted=false", "cadb"),
         ("search=a&q=b", "a"),
-        ("category=home&_=1732104", "cadb"),
+        ("colour=red&_=1732104", "cadb"),
     ],
 )
 def test_status_and_order_by_all_their_names(listed: User, query: str, expected: str) -> None:
@@ -354,6 +354,7 @@ BAD = {
     "completed": ["", "yes", "2", "null"],
     "priority": ["", "urgent", "1", "high "],
     # PostgreSQL manual 8.3 and RFC 3629 3: no NUL, no bytes that are none of UTF-8
+    "category": ["", " ", "c" * 51, "a\0b"],
     "tag": ["", "t" * 51, "a\0b"],
     "search": ["x" * 201, "a " * 21, "a\0"],
     "q": ["x" * 201, "a " * 21, "a\0"],
@@ -411,7 +412,7 @@ def test_all_that_is_wrong_is_named(alice: User) -> None:
     assert {error["field"] for error in problem["errors"]} == {"sortBy", "priority", "tz"}
 
 
-@pytest.mark.parametrize("name", ["category", "_", "page", "Sort", "user_id", "due"])
+@pytest.mark.parametrize("name", ["colour", "_", "page", "Sort", "user_id", "due"])
 def test_unknown_parameter_is_refused_on_request_only(alice: User, name: str) -> None:
     alice.create()
     assert alice.titles(f"?{name}=x") == ["Buy milk"]
@@ -432,6 +433,7 @@ def test_other_names_are_known_to_strict_clients(listed: User, name: str) -> Non
 WORDS = ["milk", "MILK", "Milky", "Straße", "STRASSE", "éclair", "E\u0301CLAIR", "100%", "a_b", "\\", "دودھ", "牛奶"]
 WORDS += ["🍎", "İ", "a"]
 TAGS = ["home", "HOME", "Work", "Straße", "STRASSE", "牛奶"]
+CATEGORIES = ["Home", "home", "牛奶, %"]
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Pacific/Kiritimati", "Pacific/Pago_Pago"]
 PRIORITIES = ["low", "medium", "high"]
 DAYS = ["2021-03-27", "2021-03-28", "2021-03-29", "2090-01-01"]
@@ -443,6 +445,7 @@ filters: dict[str, st.SearchStrategy[Any]] = {
     "status": st.sampled_from(["all", "pending", "completed"]),
     "completed": st.sampled_from(["true", "false"]),
     "priority": st.sampled_from([*PRIORITIES, "HIGH"]),
+    "category": st.sampled_from(CATEGORIES),
     "tag": st.lists(st.sampled_from(TAGS), min_size=1, max_size=2),
     "search": st.lists(st.sampled_from([*WORDS, "mil", "ss", "%", "_", "奶"]), max_size=2).map(" ".join),
     "due_before": dues,
@@ -498,6 +501,7 @@ def is_listed(task: Task, query: dict[str, Any], now: datetime) -> bool:
             (task["deleted_at"] is not None) is (query.get("deleted") == "true"),
             done is None or task["completed"] is done,
             task["priority"] == str(query.get("priority", task["priority"])).lower(),
+            task["category"] == query.get("category", task["category"]),
             {plain(tag) for tag in query.get("tag", [])} <= tags,
             all(any(word in part for part in text) for word in plain(query.get("search", "")).split()),
             "due_before" not in query or (due and compare(due, point(query["due_before"]), zone) < 0),
@@ -546,6 +550,7 @@ def made_up(draw: random.Random) -> Task:
         "completed": draw.random() < 0.4,
         "priority": draw.choice(PRIORITIES),
         "due_date": draw.choice([None, None, None, draw.choice(DAYS), draw.choice(MOMENTS), draw.choice(MOMENTS)]),
+        "category": draw.choice([None, *CATEGORIES]),
         "tags": draw.sample(TAGS, draw.randint(0, 3)),
         "position": draw.choice([None, -1, 0, 0.5, 1, 2]),
     }

@@ -288,7 +288,7 @@ def test_task_fields(schemas: dict[str, Any]) -> None:
     assert task["priority"]["enum"] == ["low", "medium", "high"]
     assert kinds["priority"] == ["string"]
     nullable = [name for name, [kind, *_] in kinds.items() if kind == ["string", "null"]]
-    assert nullable == ["description", "completed_at", "recurrence", "deleted_at"]
+    assert nullable == ["description", "completed_at", "category", "recurrence", "deleted_at"]
     assert task["repeat_from"]["enum"] == ["due", "completion"]
     assert [field.get("format") for field in task["due_date"]["anyOf"]] == ["date", "date-time", None]
     assert kinds["due_date"] == ["string", "string", "null"]
@@ -406,6 +406,7 @@ ROW: dict[str, Any] = {
     "priority": 2,
     "due_on": None,
     "due_at": None,
+    "category": None,
     "tags": [],
     "recurrence": None,
     "repeat_from": "due",
@@ -417,7 +418,14 @@ ROW: dict[str, Any] = {
 }
 ROWS: dict[str, dict[str, Any]] = {
     "nulls": {},
-    "full": {"description": "Oat", "completed": True, "completed_at": MOMENT, "priority": 3, "tags": ["home", "a,b"]}
+    "full": {
+        "description": "Oat",
+        "category": "Food",
+        "completed": True,
+        "completed_at": MOMENT,
+        "priority": 3,
+        "tags": ["home", "a,b"],
+    }
     | {"recurrence": "FREQ=DAILY;COUNT=3", "repeat_from": "completion"}
     | {"position": -0.5, "deleted_at": MOMENT, "version": 2**53},
     "a day": {"due_on": date(2026, 12, 31), "priority": 1},
@@ -452,6 +460,9 @@ BODIES: list[tuple[str, dict[str, Any], bool]] = [
     ("TaskCreate", {"title": "a\0"}, False),
     ("TaskCreate", {"title": "a", "description": " "}, True),
     ("TaskCreate", {"title": "a", "description": "\0"}, False),
+    ("TaskCreate", {"title": "a", "category": " "}, True),
+    ("TaskCreate", {"title": "a", "category": "a\0"}, False),
+    ("TaskCreate", {"title": "a", "category": "x" * 51}, False),
     ("TaskCreate", {"title": "a", "tags": [" a"]}, True),
     ("TaskCreate", {"title": "a", "tags": ["a", " "]}, False),
     ("TaskCreate", {"title": "a", "due_date": "1970-01-01"}, True),
@@ -501,6 +512,8 @@ def test_document_and_service_take_the_same_bodies(
         ("due_before", "tomorrow", False),
         ("due_before", "1969-12-31", False),
         ("search", "\0", False),
+        ("category", "Home", True),
+        ("category", " ", False),
         ("Idempotency-Key", "any text, <as> it is", True),
         ("Idempotency-Key", "é", False),
         ("Idempotency-Key", "a\tb", False),

@@ -68,7 +68,15 @@ REOPEN = {
 
 @pytest.mark.parametrize("way", COMPLETE)
 def test_completing_makes_one_successor(alice: User, way: str) -> None:
-    task = repeating(alice, description="the ferns", priority="high", tags=["home"], repeat_from="due", position=7.5)
+    task = repeating(
+        alice,
+        description="the ferns",
+        priority="high",
+        category="Garden",
+        tags=["home"],
+        repeat_from="due",
+        position=7.5,
+    )
     done = COMPLETE[way](alice, task)
     assert done["completed"] is True
     assert done["completed_at"]
@@ -76,7 +84,9 @@ def test_completing_makes_one_successor(alice: User, way: str) -> None:
     assert done == task | stamps
     assert alice.get(path_of(task)).json == done
     [successor] = others(alice, task)
-    kept = {name: task[name] for name in ("user_id", "title", "description", "priority", "tags", "repeat_from")}
+    kept = {
+        name: task[name] for name in ("user_id", "title", "description", "priority", "category", "tags", "repeat_from")
+    }
     assert successor == successor | kept | {"recurrence": "daily", "due_date": NEXT, "completed": False}
     assert successor["completed_at"] is successor["deleted_at"] is None
     assert successor["created_at"] == successor["updated_at"]

@@ -22,6 +22,7 @@ Task = dict[str, Any]
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", FIRST_ZONE.key, LAST_ZONE.key]
 TAGS = ["home", "Home", "HOME", "work", "Straße", "STRASSE", "牛奶", 'a"b\\c']
+CATEGORIES = ["Home", "home", 'a"b\\c']
 DAYS = 30
 
 
@@ -66,6 +67,7 @@ def counted(tasks: list[Task], now: datetime, zone: ZoneInfo) -> Any:
         "due_today": due_today,
         "by_priority": {"low": 0, "medium": 0, "high": 0} | Counter(task["priority"] for task in tasks),
         # Of the spellings of a tag, the one that comes first in the order of code points stands for all.
+        "by_category": dict(Counter(task["category"] for task in tasks if task["category"])),
         "by_tag": {min(tags): len(tags) for tags in spellings.values()},
         "completed_per_day": per_day,
     }
@@ -83,6 +85,7 @@ fields = st.fixed_dictionaries(
     {},
     optional={
         "priority": st.sampled_from(["low", "medium", "high"]),
+        "category": st.sampled_from(CATEGORIES),
         "tags": st.lists(st.sampled_from(TAGS), max_size=4),
         "due": st.integers(-3, 3)
         | st.integers(-3 * 24 * 60, 3 * 24 * 60).filter(lambda n: abs(n) > 2).map(lambda n: n / 1440),
@@ -104,7 +107,7 @@ def make(user: User, wanted: list[Any], now: datetime, url: str) -> list[Task]:
     """Tasks as `wanted`; those that are live."""
     operations = []
     for fields in wanted:
-        task = {name: fields[name] for name in ("priority", "tags") if name in fields}
+        task = {name: fields[name] for name in ("priority", "category", "tags") if name in fields}
         if "due" in fields:
             due = now + timedelta(days=fields["due"])
             task["due_date"] = due.date().isoformat() if isinstance(fields["due"], int) else due.isoformat()

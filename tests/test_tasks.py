@@ -58,6 +58,7 @@ def test_title_only_creates_a_whole_task(alice: User) -> None:
         "completed_at": None,
         "priority": "medium",
         "due_date": None,
+        "category": None,
         "tags": [],
         "recurrence": None,
         "repeat_from": "due",
@@ -92,6 +93,10 @@ def test_title_only_creates_a_whole_task(alice: User) -> None:
         ("due_date", "2026-12-31T18:00:00.123456789Z", "2026-12-31T18:00:00.123456Z"),
         ("due_date", "2026-12-31T23:30:00-05:00", "2027-01-01T04:30:00Z"),
         ("due_date", "2026-12-31T18:00+05:30", "2026-12-31T12:30:00Z"),
+        ("category", "Groceries", "Groceries"),
+        ("category", f" {'ß' * 50}\n", "ß" * 50),
+        ("category", "=a, b; \\n", "=a, b; \\n"),
+        *(("category", value, None) for value in [None, "", " \u3000"]),
         ("tags", None, []),
         ("tags", [" home ", "Work", "HOME", "work"], ["home", "Work"]),
         ("tags", ["t" * 50] + [str(n) for n in range(19)], ["t" * 50] + [str(n) for n in range(19)]),
@@ -126,6 +131,7 @@ def test_field_is_kept(alice: User, field: str, sent: Any, kept: Any) -> None:
         *(("description", value) for value in ["d" * 2001, "😀" * 2001]),
         *(("priority", value) for value in ["urgent", "", "high "]),
         *(("repeat_from", value) for value in ["", "Due", "start"]),
+        ("category", "x" * 51),
         *(("tags", value) for value in [[""], ["  "], ["t" * 51], [None], [str(n) for n in range(21)]]),
         ("completed", None),
         # OWASP ASVS 5.0 V15.3.5: no other type is taken for the right one
@@ -134,6 +140,7 @@ def test_field_is_kept(alice: User, field: str, sent: Any, kept: Any) -> None:
         *(("completed", value) for value in ["yes", "true", "on", 1, 0, [], 1.0]),
         *(("priority", value) for value in [1, []]),
         *(("due_date", value) for value in [0, 1.9, True, [], {}]),
+        *(("category", value) for value in [7, True, ["a"], {"a": 1}]),
         *(("tags", value) for value in ["home", [1], {"a": 1}, [["a"]]]),
         *(("recurrence", value) for value in [7, []]),
         *(("repeat_from", value) for value in [1, []]),
@@ -142,6 +149,7 @@ def test_field_is_kept(alice: User, field: str, sent: Any, kept: Any) -> None:
         *(("position", value) for value in [1e13, -1e13, 2**63, -(2**63), 10**400]),
         # PostgreSQL manual 8.3: no NUL in a text
         *((name, "a\0b") for name in ("title", "description", "priority", "due_date", "recurrence", "repeat_from")),
+        *(("category", value) for value in ["a\0", "\ud800"]),
         ("tags", ["a\0"]),
         # RFC 3629 3 and RFC 8259 8.2: no surrogate alone
         *((name, "\ud800") for name in ("title", "description", "priority", "due_date", "recurrence", "repeat_from")),
@@ -354,7 +362,12 @@ def test_strict_handling_covers_parameters(alice: User) -> None:
 
 def test_a_whole_task_may_be_sent_back(alice: User) -> None:
     task = alice.create(
-        description="x", tags=["a"], due_date="2026-12-31T10:00:00Z", recurrence="daily", repeat_from="completion"
+        description="x",
+        category="y",
+        tags=["a"],
+        due_date="2026-12-31T10:00:00Z",
+        recurrence="daily",
+        repeat_from="completion",
     )
     answer = alice.put(f"/api/tasks/{task['id']}", json=task | {"title": "Changed"}).json
     assert answer == task | {"title": "Changed", "version": answer["version"], "updated_at": answer["updated_at"]}

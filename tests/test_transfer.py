@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from tests.conftest import ORIGIN, User, again, assert_problem, run_sql, settings_for, user_of
 from tests.wire import Wire
 from todo_service import create_app
-from todo_service.db.models import MAX_TAG, MAX_TAGS, QUOTA
+from todo_service.db.models import MAX_CATEGORY, MAX_TAG, MAX_TAGS, QUOTA
 from todo_service.formats import csv as formats_csv
 from todo_service.formats import entries
 from todo_service.tasks.search import fold
@@ -96,6 +96,7 @@ def tasks(draw: st.DrawFn) -> dict[str, Any]:
         "completed_at": updated.isoformat() if completed else None,
         "priority": draw(st.sampled_from(["low", "medium", "high"])),
         "due_date": due,
+        "category": draw(st.none() | texts.map(str.strip).filter(lambda text: 0 < len(text) <= MAX_CATEGORY)),
         "tags": draw(tags),
         "recurrence": draw(st.sampled_from([None, "FREQ=WEEKLY;BYDAY=MO", "FREQ=DAILY;COUNT=3"])) if due else None,
         "repeat_from": draw(st.sampled_from(["due", "completion"])),
@@ -164,6 +165,7 @@ def carried(text: str) -> str:
 
 def carried_task(task: dict[str, Any]) -> dict[str, Any]:
     texts = {"title": carried(task["title"]).strip(), "description": carried(task["description"] or "") or None}
+    texts["category"] = carried(task["category"] or "").strip() or None
     unique = {fold(tag): tag for tag in reversed([carried(tag).strip() for tag in task["tags"]])}
     times = ("created_at", "updated_at", "completed_at", "due_date")
     whole = {name: re.sub(r"\.\d+Z", "Z", task[name]) for name in times if task[name]}
@@ -426,6 +428,7 @@ WEEKLY = {"due_date": "2026-12-31T18:00:00+01:00", "recurrence": "FREQ=WEEKLY;UN
         ({"description": "one\r\ntwo\rthree\x07"}, {"DESCRIPTION": "one\\ntwo\\nthree\ufffd"}),
         ({"description": "ü🥛" * 400}, {"DESCRIPTION": "ü🥛" * 400}),
         ({"tags": ["a,b", "c"]}, {"CATEGORIES": "a\\,b,c"}),
+        ({"tags": ["c"], "category": "a,b"}, {"CATEGORIES;X-KIND=CATEGORY": "a\\,b", "CATEGORIES": "c"}),
         ({"priority": "high"}, {"PRIORITY": "1"}),
         ({"priority": "medium"}, {"PRIORITY": "5", "STATUS": "NEEDS-ACTION"}),
         ({"priority": "low"}, {"PRIORITY": "9"}),
@@ -468,7 +471,9 @@ def stamp(moment: str) -> str:
         (["PRIORITY:0"], {"priority": "medium"}),
         (["PRIORITY:4"], {"priority": "high"}),
         (["PRIORITY:6"], {"priority": "low"}),
-        (["CATEGORIES:a,b\\,c", "CATEGORIES:d"], {"tags": ["a", "b,c", "d"]}),
+        (["CATEGORIES:a,b\\,c", "CATEGORIES:d"], {"tags": ["a", "b,c", "d"], "category": None}),
+        (["CATEGORIES:a", 'categories;x-kind="category";X-A=b:b\\,c'], {"tags": ["a"], "category": "b,c"}),
+        (["CATEGORIES;X-KIND=OTHER:a", "CATEGORIES;X-KIND=CATEGORY:"], {"tags": ["a"], "category": None}),
         (["STATUS:COMPLETED", "COMPLETED:20200101T000000Z"], {"completed_at": "2020-01-01T00:00:00Z"}),
         (["COMPLETED;VALUE=DATE:20200101"], {"completed_at": "2020-01-01T05:00:00Z", "completed": True}),
         (["STATUS:IN-PROCESS", "COMPLETED:20200101T000000Z"], {"completed": False, "completed_at": None}),

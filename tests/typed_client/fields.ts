@@ -18,6 +18,7 @@ interface Task {
   completed_at: string | null;
   priority: Priority;
   due_date: string | null;
+  category: string | null;
   tags: string[];
   recurrence: string | null;
   repeat_from: RepeatFrom;
@@ -34,6 +35,7 @@ interface TaskUpdate {
   completed?: boolean;
   priority?: Priority | null;
   due_date?: string | null;
+  category?: string | null;
   tags?: string[] | null;
   recurrence?: string | null;
   repeat_from?: RepeatFrom | null;
@@ -98,6 +100,7 @@ interface Stats {
   overdue: number;
   due_today: number;
   by_priority: Schemas["ByPriority"];
+  by_category: { [category: string]: number };
   by_tag: { [tag: string]: number };
   completed_per_day: { [day: string]: number };
 }

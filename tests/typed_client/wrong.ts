@@ -52,7 +52,7 @@ export async function wrong(): Promise<void> {
   // @ts-expect-error a due date may be null
   task.due_date.length;
   // @ts-expect-error no such field
-  task.category;
+  task.colour;
   // @ts-expect-error no such priority
   if (task.priority === "urgent") return;
   const { data } = await api.GET("/api/tasks/changes");

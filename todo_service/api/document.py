@@ -81,7 +81,7 @@ FAILURES = {
 }
 # What Swagger UI proposes to send: a few fields, where the schema's own examples would make it all of them.
 BODIES = {
-    "TaskCreate": {"title": "Buy milk", "priority": "high", "due_date": "2026-12-31", "tags": ["shopping"]},
+    "TaskCreate": {"title": "Buy milk", "priority": "high", "category": "Groceries", "tags": ["shopping"]},
     "TaskUpdate": {"title": "Buy oat milk", "due_date": "2026-12-31T18:00:00+01:00"},
     "Move": {"after": ID},
     "Batch": {

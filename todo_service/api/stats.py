@@ -41,6 +41,9 @@ class Stats(ma.Schema):
     overdue = fields.Integer(required=True, metadata={"description": "Open and late.", "example": 1})
     due_today = fields.Integer(required=True, metadata={"description": "Open and due today.", "example": 2})
     by_priority = fields.Nested(ByPriority, required=True)
+    by_category = fields.Dict(
+        fields.String(), fields.Integer(), required=True, metadata={"example": {"Groceries": 3, "Garden": 1}}
+    )
     by_tag = fields.Dict(
         fields.String(), fields.Integer(), required=True, metadata={"example": {"shopping": 4, "home": 1}}
     )
@@ -53,7 +56,8 @@ class Stats(ma.Schema):
 
 
 # Days are told apart by when each begins in the user's time zone, so PostgreSQL needs to know no time zones. Tasks that
-# count alike are put together first: all but the tags from an index alone, and each set of tags is taken apart once.
+# count alike are put together first: all but categories and tags from an index alone, and each set of tags is taken
+# apart once.
 COUNTS = text("""
         WITH kinds AS (
             SELECT completed, priority,
@@ -67,10 +71,11 @@ COUNTS = text("""
                    count(*) AS number
             FROM tasks WHERE tasks.user_id = :owner AND deleted_at IS NULL
             GROUP BY 1, 2, 3, 4, 5
-        ), tag_sets AS (
-            SELECT tags, tag_keys, count(*) AS number
-            FROM tasks WHERE tasks.user_id = :owner AND deleted_at IS NULL AND tags <> '{}'
-            GROUP BY 1, 2
+        ), labels AS (
+            SELECT category, tags, tag_keys, count(*) AS number
+            FROM tasks
+            WHERE tasks.user_id = :owner AND deleted_at IS NULL AND (category IS NOT NULL OR tags <> '{}')
+            GROUP BY 1, 2, 3
         )
         SELECT sum(number) AS total,
                sum(number) FILTER (WHERE completed) AS completed,
@@ -79,9 +84,12 @@ COUNTS = text("""
                sum(number) FILTER (WHERE priority = 1) AS low,
                sum(number) FILTER (WHERE priority = 2) AS medium,
                sum(number) FILTER (WHERE priority = 3) AS high,
+               (SELECT jsonb_object_agg(category, number) FROM (
+                   SELECT category, sum(number) AS number FROM labels WHERE category IS NOT NULL GROUP BY category
+               ) AS by_category) AS categories,
                (SELECT jsonb_object_agg(tag, number) FROM (
                    SELECT min(tag COLLATE "C") AS tag, sum(number) AS number
-                   FROM tag_sets, unnest(tags, tag_keys) AS t (tag, key) GROUP BY key
+                   FROM labels, unnest(tags, tag_keys) AS t (tag, key) GROUP BY key
                ) AS by_tag) AS tags,
                (SELECT jsonb_object_agg(day, number) FROM (
                    SELECT day, sum(number) AS number FROM kinds WHERE day IS NOT NULL GROUP BY day
@@ -123,6 +131,7 @@ def stats(session: Session, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
         "overdue": number["overdue"],
         "due_today": number["due_today"],
         "by_priority": {name: number[name] for name in PRIORITIES},
+        "by_category": row.categories or {},
         "by_tag": row.tags or {},
         "completed_per_day": {day.isoformat(): (row.days or {}).get(str(n), 0) for n, day in enumerate(days, 1)},
     }

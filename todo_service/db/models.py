@@ -35,6 +35,7 @@ from ..config import ROOT
 
 MAX_TITLE = 200
 MAX_DESCRIPTION = 2000
+MAX_CATEGORY = 50
 MAX_TAGS = 20
 MAX_TAG = 50
 PRIORITIES = ("low", "medium", "high")
@@ -114,6 +115,7 @@ class Task(Base):
     due_key: Mapped[datetime | None] = mapped_column(
         Computed("coalesce(due_at, timezone('UTC', due_on::timestamp))", persisted=True), info=HIDDEN | SET_HERE
     )
+    category: Mapped[str | None] = mapped_column(info=COPIED)
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}", info=COPIED)
     tag_keys: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}", info=COPIED | HIDDEN)
     recurrence: Mapped[str | None]
@@ -135,6 +137,7 @@ class Task(Base):
         CheckConstraint("due_on IS NULL OR due_at IS NULL", name="tasks_one_due"),
         # Python and JavaScript can read every year in this range; a row outside could be stored but never listed.
         CheckConstraint("due_key >= '1970-01-01Z' AND due_key < '10000-01-01Z'", name="tasks_due_range"),
+        CheckConstraint(f"char_length(category) BETWEEN 1 AND {MAX_CATEGORY}", name="tasks_category_length"),
         CheckConstraint(f"cardinality(tags) <= {MAX_TAGS}", name="tasks_tags_count"),
         CheckConstraint("repeat_from IN ('due', 'completion')", name="tasks_repeat_from"),
         CheckConstraint("(series IS NULL) = (occurrence IS NULL)", name="tasks_series"),

@@ -43,6 +43,8 @@ USED = {
 MAX_PROPERTIES = 7 * QUOTA
 MAX_SPLIT = 1_000_000
 MAX_CATEGORIES = 10_000
+# Tags and the category are both CATEGORIES, as other programs know nothing else; this one is told by a parameter.
+KIND, CATEGORY = "X-KIND", "CATEGORY"
 TODO = ["VCALENDAR", "VTODO"]
 
 Line = tuple[int, str]
@@ -89,6 +91,8 @@ def properties(task: dict[str, Any], now: datetime) -> Iterator[tuple[str, Any]]
         yield "DTSTART", due
         yield "RRULE", rules.to_ics(task["recurrence"], due)
     yield "PRIORITY", str(PRIORITIES[task["priority"]])
+    if task["category"]:
+        yield f"CATEGORIES;{KIND}={CATEGORY}", escaped(task["category"])
     if task["tags"]:
         yield "CATEGORIES", ",".join(map(escaped, task["tags"]))
     yield "STATUS", "COMPLETED" if task["completed"] else "NEEDS-ACTION"
@@ -214,11 +218,13 @@ def fields(todo: Todo, zone: tzinfo, identity: Callable[[str], str]) -> dict[str
     if uid := text(todo, "UID"):
         task["id"] = identity(uid)
     task["description"] = text(todo, "DESCRIPTION")
-    if sum(value.count(",") for _, value in todo.get("CATEGORIES", [])) > MAX_CATEGORIES:
+    labels = todo.get("CATEGORIES", [])
+    if sum(value.count(",") for _, value in labels) > MAX_CATEGORIES:
         raise ValueError(f"CATEGORIES must list at most {MAX_TAGS} tags.")
-    task["tags"] = [
-        unescaped(item) for _, value in todo.get("CATEGORIES", []) for item in ITEM.findall(value) if item.strip()
-    ]
+    own = [value for parameters, value in labels if is_category(parameters)]
+    task["category"] = unescaped(own[0]) if own else None
+    lists = [value for parameters, value in labels if not is_category(parameters)]
+    task["tags"] = [unescaped(item) for value in lists for item in ITEM.findall(value) if item.strip()]
     task["recurrence"] = todo["RRULE"][0][1] if "RRULE" in todo else None
     task["due_date"] = due(todo, zone)
     names = {"CREATED": "created_at", "LAST-MODIFIED": "updated_at", "COMPLETED": "completed_at"}
@@ -228,6 +234,10 @@ def fields(todo: Todo, zone: tzinfo, identity: Callable[[str], str]) -> dict[str
     # RFC 5545, section 3.8.1.9: 0 is none given.
     task["priority"] = "high" if 1 <= int(urgency) <= 4 else "low" if int(urgency) >= 6 else "medium"
     return task
+
+
+def is_category(parameters: dict[str, str]) -> bool:
+    return parameters.get(KIND, "").upper() == CATEGORY
 
 
 def text(todo: Todo, name: str) -> str | None:

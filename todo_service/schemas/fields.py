@@ -52,6 +52,17 @@ class Text(fields.String):
         return text.strip() if self.strip else text
 
 
+class Category(Text):
+    """Trimmed; a blank one, as forms send where nothing is chosen, is none."""
+
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
+        blank = isinstance(value, str) and not value.strip()
+        return super().deserialize(None if blank else value, attr, data, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        return super()._deserialize(value, attr, data, **kwargs).strip()
+
+
 class StrictBoolean(fields.Boolean):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
         if not isinstance(value, bool):

@@ -8,7 +8,7 @@ import marshmallow as ma
 from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
-from ..db.models import MAX_TAG, MAX_TAGS, MAX_TITLE
+from ..db.models import MAX_CATEGORY, MAX_TAG, MAX_TAGS, MAX_TITLE
 from ..tasks.listing import SORT_NAMES, SORTS
 from ..tasks.search import MAX_WORDS, words
 from .fields import DAY, MOMENT, Due, Priority, QueryFlag, QueryInteger, QueryList, Text, TimeZone
@@ -66,6 +66,11 @@ class ListQuery(Aliased):
     )
     completed = QueryFlag(metadata={"description": "The same as `status`, as a flag; `status` wins."})
     priority = Priority(metadata={"description": "Only tasks of this priority."})
+    category = Text(
+        strip=True,
+        validate=Length(1, MAX_CATEGORY),
+        metadata={"description": "Only tasks of this category, written the same."},
+    )
     tag = QueryList(
         Text(validate=Length(1, MAX_TAG)),
         validate=Length(max=MAX_TAGS),

@@ -13,11 +13,12 @@ import marshmallow as ma
 from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
-from ..db.models import MAX_DESCRIPTION, MAX_POSITION, MAX_TITLE, PRIORITIES, REPEAT_FROM
+from ..db.models import MAX_CATEGORY, MAX_DESCRIPTION, MAX_POSITION, MAX_TITLE, PRIORITIES, REPEAT_FROM
 from ..tasks.queries import TaskRow
 from .fields import (
     DAY,
     MOMENT,
+    Category,
     Due,
     Number,
     Priority,
@@ -72,6 +73,11 @@ class TaskFields(ma.Schema):
             "returned in UTC. Years 1970 to 9999.",
             "example": "2026-12-31",
         },
+    )
+    category = Category(
+        allow_none=True,
+        validate=Length(max=MAX_CATEGORY),
+        metadata={"description": "One for each task; trimmed, and null if blank.", "example": "Groceries"},
     )
     tags = Tags(
         allow_none=True, metadata={"description": "Compared without regard to case.", "example": ["shopping", "home"]}
@@ -135,6 +141,9 @@ class Task(ma.Schema):
         allow_none=True,
         metadata=DUE_TYPE
         | {"description": "In the form given: a day, or a moment in UTC.", "example": "2026-12-31T17:00:00Z"},
+    )
+    category = fields.String(
+        required=True, allow_none=True, validate=Length(1, MAX_CATEGORY), metadata={"example": "Groceries"}
     )
     tags = fields.List(fields.String(), required=True, metadata={"example": ["shopping", "home"]})
     recurrence = fields.String(required=True, allow_none=True, metadata={"example": "FREQ=WEEKLY;BYDAY=MO,TH"})

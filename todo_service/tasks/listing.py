@@ -52,6 +52,7 @@ def _is(column: str, operator: str, name: str) -> ColumnElement[bool]:
 OVERDUE = and_(tasks.c.completed.is_(False), or_(_is("due_at", "<", "now"), _is("due_on", "<", "today")))
 FILTERS: dict[str, ColumnElement[bool]] = {
     "priority": _is("priority", "=", "priority"),
+    "category": _is("category", "=", "category"),
     "tags": tasks.c.tag_keys.contains(bindparam("tags", type_=ARRAY(Text))),
     "due_before": or_(_is("due_at", "<", "before_moment"), _is("due_on", "<", "before_day")),
     "due_after": or_(_is("due_at", ">", "after_moment"), _is("due_on", ">", "after_day")),
@@ -135,6 +136,9 @@ def wanted(query: dict[str, Any], now: datetime) -> tuple[Listing, dict[str, Any
     if "priority" in query:
         filters.add("priority")
         values["priority"] = PRIORITIES.index(query["priority"]) + 1
+    if "category" in query:
+        filters.add("category")
+        values["category"] = query["category"]
     if query.get("tag"):
         filters.add("tags")
         values["tags"] = [fold(tag.strip()) for tag in query["tag"]]
