@@ -13,7 +13,7 @@ from flask import Flask
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import User, assert_problem, user_of
+from tests.conftest import ORIGIN, User, assert_problem, user_of
 from tests.test_lists import pages
 
 FIRST_ZONE, LAST_ZONE = ZoneInfo("Pacific/Kiritimati"), ZoneInfo("Pacific/Pago_Pago")  # 25 hours apart
@@ -260,6 +260,80 @@ def test_priority_in_any_case(alice: User, priority: str) -> None:
         assert alice.titles(f"?priority={spelt}") == [priority]
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("priority=low&priority=high", {"low", "high"}),
+        ("priority=HIGH&priority=medium&priority=low", {"low", "medium", "high"}),
+        ("priority=high&priority=High", {"high"}),
+        ("priority=low&priority=high&search=hi", {"high"}),
+    ],
+)
+def test_any_of_several_priorities(alice: User, query: str, expected: set[str]) -> None:
+    for name in ("low", "medium", "high"):
+        alice.create(name, priority=name)
+    assert found(alice, query) == expected
+    assert {task["title"] for page in pages(alice, f"/api/tasks?{query}&limit=1") for task in page} == expected
+
+
+@pytest.mark.parametrize("query", ["priority=low&priority=x", "priority=x", "&".join(["priority=low"] * 4)])
+def test_each_of_several_priorities_is_one(alice: User, query: str) -> None:
+    problem = assert_problem(alice.get(f"/api/tasks?{query}"), 422, "invalid")
+    assert problem["errors"][0]["field"] == (
+        "priority.1" if query.startswith("priority=low&priority=x") else "priority"
+    )
+
+
+# Each is named after when it was created, changed and, if so, completed.
+HISTORY = {
+    "old": ("2026-03-01T12:00:00Z", "2026-03-01T12:00:00Z", None),
+    "in winter": ("2026-03-02T12:00:00Z", "2026-03-28T22:59:59Z", "2026-03-28T22:59:59Z"),
+    "the day begins": ("2026-03-03T12:00:00Z", "2026-03-28T23:00:00Z", "2026-03-28T23:00:00Z"),
+    "the day ends": ("2026-03-28T23:00:00Z", "2026-03-29T21:59:59.999999Z", "2026-03-29T21:59:59.999999Z"),
+    "next day": ("2026-03-29T22:00:00Z", "2026-03-29T22:00:00Z", "2026-03-29T22:00:00Z"),
+    "changed": ("2026-03-29T22:00:00Z", "2026-03-30T12:00:00Z", None),
+}
+
+
+@pytest.fixture(scope="module")
+def history(app: Flask) -> User:
+    user = user_of(app, "history")
+    names = ("title", "created_at", "updated_at", "completed_at")
+    tasks = [dict(zip(names, (title, *times), strict=True)) for title, times in HISTORY.items()]
+    assert user.post("/api/tasks/import", json=tasks).json == {"created": 6, "skipped": 0}
+    return user
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("completed_after=2026-03-28&tz=Europe/Berlin", {"the day begins", "the day ends", "next day"}),
+        ("completed_after=2026-03-29&tz=Europe/Berlin", {"next day"}),
+        ("completed_after=2026-03-28", {"the day ends", "next day"}),
+        ("completed_after=2026-03-28T23:00:00Z", {"the day ends", "next day"}),
+        ("completed_before=2026-03-29&tz=Europe/Berlin", {"in winter"}),
+        ("completed_before=2026-03-29", {"in winter", "the day begins"}),
+        ("completed_before=2026-03-29T01:00:00%2B02:00", {"in winter"}),
+        ("completed_after=2026-03-28&completed_before=2026-03-30&tz=Europe/Berlin", {"the day begins", "the day ends"}),
+        ("completed_before=2026-03-29&status=pending", set()),
+        ("updated_after=2026-03-29&tz=Europe/Berlin", {"next day", "changed"}),
+        ("updated_after=2026-03-30T11:59:59.999999Z", {"changed"}),
+        ("updated_after=2026-03-30", set()),
+        ("created_after=2026-03-28&tz=Europe/Berlin", {"the day ends", "next day", "changed"}),
+        ("created_after=2026-03-02", {*HISTORY} - {"old", "in winter"}),
+        ("created_after=2026-03-28&updated_after=2026-03-29&tz=Europe/Berlin&completed=true", {"next day"}),
+        ("completed_after=9999-12-31", set()),
+        ("created_after=1970-01-01", {*HISTORY}),
+    ],
+)
+def test_when_it_was_done_changed_and_created(history: User, query: str, expected: set[str]) -> None:
+    assert found(history, query) == expected
+    for more in ("sort=title", "sort=completed_at", "order=asc", "deleted=false&count=true"):
+        assert {
+            task["title"] for page in pages(history, f"/api/tasks?{query}&{more}&limit=2") for task in page
+        } == expected
+
+
 @pytest.fixture(scope="module")
 def listed(app: Flask) -> User:
     """Somebody with tasks whose order differs from sort key to sort key, some done, one in the trash."""
@@ -369,6 +443,10 @@ BAD = {
         "2026-12-31T24:00Z",
     ],
     "due_after": ["", "20261231", "2026-12-31T10:00:60Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:00:00-02:00"],
+    "completed_before": ["", "yesterday", "2026-12-31T10:00:00"],
+    "completed_after": ["", "1969-12-31", "2026-12-31T10:00:00 02:00"],
+    "updated_after": ["", "2026-02-30", "10000-01-01"],
+    "created_after": ["", "now", "1700000000"],
     "overdue": ["", "yes", "TRUE?"],
     # OWASP ASVS 5.0 V1.3.6: no path to a file either
     "tz": [
@@ -398,11 +476,11 @@ def test_bad_value_is_refused_by_the_name_the_client_used(alice: User, name: str
     assert problem["detail"].startswith(name)
 
 
-@pytest.mark.parametrize("name", [name for name in BAD if name != "tag"])
+@pytest.mark.parametrize("name", [name for name in BAD if name not in ("tag", "priority")])
 def test_a_parameter_is_given_once(alice: User, name: str) -> None:
     """OWASP ASVS 5.0 V15.3.7."""
-    good = {"limit": "5", "offset": "0", "tz": "UTC", "due_before": "2026-01-01", "due_after": "2026-01-01"}
-    value = good.get(name, "1")
+    good = {"limit": "5", "offset": "0", "tz": "UTC"}
+    value = "2026-01-01" if name.endswith(("before", "after")) else good.get(name, "1")
     problem = assert_problem(alice.get(f"/api/tasks?{name}={value}&{name}={value}"), 422)
     assert problem["errors"][0]["field"] == name
 
@@ -418,6 +496,36 @@ def test_unknown_parameter_is_refused_on_request_only(alice: User, name: str) ->
     assert alice.titles(f"?{name}=x") == ["Buy milk"]
     problem = assert_problem(alice.get(f"/api/tasks?{name}=x", headers={"Prefer": "handling=strict"}), 422)
     assert problem["errors"] == [{"field": name, "message": "Unknown field."}]
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("page=2&fields=title", "page, fields"),
+        ("page=2&page=3&limit=5&sort_by=title&q=x", "page"),
+        ("filter[status]=open&a%2Cb=1", "filter[status], a%2Cb"),
+        ("Größe=1&%F0%9F%A5%9B=1", "Gr%C3%B6%C3%9Fe, %F0%9F%A5%9B"),
+        ("%0D%0ASet-Cookie:%20a=b", "%0D%0ASet-Cookie%3A%20a"),
+        ("a%00%22=1&%FF=1", "a%00%22, %25FF"),
+        (f"{'x' * 51}=1&{'y' * 50}=1", f"{'x' * 50}..., {'y' * 50}"),
+        ("&".join(f"p{n}=1" for n in range(11)), ", ".join([*(f"p{n}" for n in range(10)), "..."])),
+        (
+            "&".join(f"{'%F0%9F%A5%9B' * 20}{n}=1" for n in range(90)),
+            ", ".join([f"{('%F0%9F%A5%9B' * 5)[:50]}..."] * 10 + ["..."]),
+        ),
+        ("sort=title&sortOrder=asc&status=all&category=x&priority=low&tag=x&tz=UTC", None),
+        ("", None),
+    ],
+)
+def test_a_list_names_the_parameters_it_has_ignored(alice: User, query: str, told: str | None) -> None:
+    """In a header, where a developer sees it; of what a client made up, only what a header may have."""
+    response = alice.get(f"/api/tasks?{query}", headers={"Origin": ORIGIN})
+    assert response.status_code == 200
+    assert response.headers.get("Ignored-Parameters") == told
+    assert "Ignored-Parameters" in response.headers["Access-Control-Expose-Headers"]
+    strict = alice.get(f"/api/tasks?{query}", headers={"Prefer": "handling=strict"})
+    assert strict.status_code == (422 if told else 200)
+    assert "Ignored-Parameters" not in strict.headers
 
 
 @pytest.mark.parametrize("name", ALIASES)
@@ -436,6 +544,7 @@ TAGS = ["home", "HOME", "Work", "Straße", "STRASSE", "牛奶"]
 CATEGORIES = ["Home", "home", "牛奶, %"]
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Pacific/Kiritimati", "Pacific/Pago_Pago"]
 PRIORITIES = ["low", "medium", "high"]
+SORTS = ["due_date", "updated_at", "completed_at", "priority", "title", "position", "created_at"]
 DAYS = ["2021-03-27", "2021-03-28", "2021-03-29", "2090-01-01"]
 MOMENTS = ["2021-03-27T22:59:59Z", "2021-03-27T23:00:00Z", "2021-03-28T21:59:59.999999Z", "2021-03-28T22:00:00Z"]
 MOMENTS += ["2021-03-28T03:30:00Z", "2021-03-28T10:00:00Z", "2021-03-28T11:00:00Z", "2090-01-01T12:00:00Z"]
@@ -444,7 +553,7 @@ dues = st.sampled_from([*DAYS, *MOMENTS])
 filters: dict[str, st.SearchStrategy[Any]] = {
     "status": st.sampled_from(["all", "pending", "completed"]),
     "completed": st.sampled_from(["true", "false"]),
-    "priority": st.sampled_from([*PRIORITIES, "HIGH"]),
+    "priority": st.lists(st.sampled_from([*PRIORITIES, "HIGH"]), min_size=1, max_size=2),
     "category": st.sampled_from(CATEGORIES),
     "tag": st.lists(st.sampled_from(TAGS), min_size=1, max_size=2),
     "search": st.lists(st.sampled_from([*WORDS, "mil", "ss", "%", "_", "奶"]), max_size=2).map(" ".join),
@@ -457,7 +566,7 @@ filters: dict[str, st.SearchStrategy[Any]] = {
 pagings = st.fixed_dictionaries(
     {
         "limit": st.sampled_from([1, 2, 3, 4, 1000]),
-        "sort": st.sampled_from(["due_date", "updated_at", "priority", "title", "position", "created_at"]),
+        "sort": st.sampled_from(SORTS),
     },
     optional={
         "order": st.sampled_from(["asc", "desc"]),
@@ -500,7 +609,7 @@ def is_listed(task: Task, query: dict[str, Any], now: datetime) -> bool:
         [
             (task["deleted_at"] is not None) is (query.get("deleted") == "true"),
             done is None or task["completed"] is done,
-            task["priority"] == str(query.get("priority", task["priority"])).lower(),
+            task["priority"] in [name.lower() for name in query.get("priority", [task["priority"]])],
             task["category"] == query.get("category", task["category"]),
             {plain(tag) for tag in query.get("tag", [])} <= tags,
             all(any(word in part for part in text) for word in plain(query.get("search", "")).split()),
@@ -513,7 +622,10 @@ def is_listed(task: Task, query: dict[str, Any], now: datetime) -> bool:
 
 def in_order(tasks: list[Task], query: dict[str, Any]) -> list[Task]:
     sort = query.get("sort", "created_at")
-    down = query.get("order", "desc" if sort in ("created_at", "updated_at", "priority") else "asc") == "desc"
+    down = (
+        query.get("order", "desc" if sort in ("created_at", "updated_at", "completed_at", "priority") else "asc")
+        == "desc"
+    )
 
     def key(task: Task) -> Any:
         match sort:

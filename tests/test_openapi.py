@@ -269,7 +269,9 @@ def test_documented_headers_can_be_read_by_a_page(
 def test_other_spellings_are_not_documented(operations: dict[str, Any]) -> None:
     parameters = {parameter["name"]: parameter["schema"] for parameter in operations["get /api/tasks"]["parameters"]}
     assert not parameters.keys() & set(LIST_ALIASES)
-    assert parameters["sort"]["enum"] == ["created_at", "updated_at", "due_date", "priority", "title", "position"]
+    assert parameters["sort"]["enum"] == [
+        *("created_at", "updated_at", "completed_at", "due_date", "priority", "title", "position")
+    ]
 
 
 def test_every_field_has_a_type(schemas: dict[str, Any]) -> None:
@@ -510,6 +512,8 @@ def test_document_and_service_take_the_same_bodies(
         ("due_after", "2026-12-31T18:00:00+01:00", True),
         ("due_after", "", False),
         ("due_before", "tomorrow", False),
+        ("completed_after", "2026-12-31", True),
+        ("updated_after", "2026-12-31T18:00:00", False),
         ("due_before", "1969-12-31", False),
         ("search", "\0", False),
         ("category", "Home", True),

@@ -36,6 +36,11 @@ ETAG = '"17-5f0c93b1a2d4"'
 HEADERS = {
     "ETag": ("For If-Match and If-None-Match. No other user's is the same.", ETAG),
     "Link": ('The next page, `<…>; rel="next"`; absent on the last one.', '<https://…/api/tasks?cursor=…>; rel="next"'),
+    "Ignored-Parameters": (
+        "The names of parameters that the service doesn't know, percent-encoded; cut short after 50 characters, and "
+        "after ten names.",
+        "page, fields",
+    ),
     "Location": ("Where the new task is.", "/api/tasks/0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"),
     "Content-Disposition": ("That it is a file, and its name.", 'attachment; filename="tasks-2026-12-31.json"'),
     "X-Total-Count": ("With `count=true`: how many tasks match, on all pages together.", "42"),

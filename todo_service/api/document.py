@@ -27,7 +27,8 @@ Tasks for apps whose users sign in with [Better Auth](https://www.better-auth.co
 a token: `(await authClient.token()).data.token` in the frontend, or `flask token --user NAME` in development.
 
 Every path under `{tasks}` also exists as `{with_user}`, for the token's own user{besides}. Unknown fields and
-parameters are ignored; send `Prefer: handling=strict` to be told of them.
+parameters are ignored (a list names such parameters in `Ignored-Parameters`); send `Prefer: handling=strict` to have
+them refused.
 """
 
 INFO = {

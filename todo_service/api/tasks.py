@@ -28,13 +28,16 @@ from ..tasks.paging import Place
 from ..tasks.queries import Page, TaskRow
 from .blueprint import Blueprint, path
 
+# The header that names parameters which nobody knows; how many at most, and as how many characters.
+IGNORED, MOST_IGNORED, LONGEST_IGNORED = "Ignored-Parameters", 10, 50
+
 blueprint = Blueprint("tasks", description="A user's tasks. Every request sees and changes only those of its token.")
 
 
 @blueprint.get("/tasks")
 @bearer
 @blueprint.arguments(ListQuery(), location="query")
-@blueprint.response(200, Task(many=True), headers=blueprint.headers("ETag", "Link"))
+@blueprint.response(200, Task(many=True), headers=blueprint.headers("ETag", "Link", IGNORED))
 def list_tasks(session: Session, query: dict[str, Any]) -> Response:
     """List tasks
 
@@ -50,6 +53,7 @@ def list_tasks(session: Session, query: dict[str, Any]) -> Response:
         return not_modified(str(page.etag))
     headers = next_page(paging.encode(listing.name(session.owner, values), page.last)) if page.last else {}
     headers |= {} if page.total is None else {"X-Total-Count": str(page.total)}
+    headers |= {IGNORED: names(query["ignored"])} if query["ignored"] else {}
     body = shapes().many(page.rows, lambda: total(session, listing, values, page, after))
     return answer(body, None if listing.timed else page.etag, headers=headers)
 
@@ -171,6 +175,13 @@ def task_id(text: str) -> str:
         return canonical_id(text)
     except ValueError:
         raise NotFound("There is no task with this id.") from None
+
+
+def names(ignored: list[str]) -> str:
+    """Names that a client made up, as a header may have them: few and short ones, of ASCII."""
+    encoded = [quote(name, safe="[]", errors="replace") for name in ignored[:MOST_IGNORED]]
+    listed = [name if len(name) <= LONGEST_IGNORED else f"{name[:LONGEST_IGNORED]}..." for name in encoded]
+    return ", ".join([*listed, "..."] if len(ignored) > MOST_IGNORED else listed)
 
 
 def next_page(cursor: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ EXPOSED = [
     "Content-Disposition",
     "ETag",
     "Idempotency-Replayed",
+    "Ignored-Parameters",
     "Link",
     "Location",
     "Preference-Applied",

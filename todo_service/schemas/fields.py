@@ -170,7 +170,9 @@ class QueryList(fields.List[str]):
     """A parameter that may be repeated."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
-        return super()._deserialize(value if isinstance(value, list) else [value], attr, data, **kwargs)
+        if isinstance(value, list):
+            return super()._deserialize(value, attr, data, **kwargs)
+        return [self.inner.deserialize(value, attr, data, **kwargs)]
 
 
 class TimeZone(fields.Field[ZoneInfo]):

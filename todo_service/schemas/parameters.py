@@ -8,7 +8,7 @@ import marshmallow as ma
 from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
-from ..db.models import MAX_CATEGORY, MAX_TAG, MAX_TAGS, MAX_TITLE
+from ..db.models import MAX_CATEGORY, MAX_TAG, MAX_TAGS, MAX_TITLE, PRIORITIES
 from ..tasks.listing import SORT_NAMES, SORTS
 from ..tasks.search import MAX_WORDS, words
 from .fields import DAY, MOMENT, Due, Priority, QueryFlag, QueryInteger, QueryList, Text, TimeZone
@@ -23,6 +23,10 @@ LIST_ALIASES = {
     "filter_status": "status",
 }
 DUE_TYPE = {"type": "string", "anyOf": [DAY, MOMENT]}
+
+
+def bound(description: str) -> Due:
+    return Due(metadata=DUE_TYPE | {"description": description})
 
 
 def few_words(search: str) -> None:
@@ -65,7 +69,11 @@ class ListQuery(Aliased):
         validate=OneOf(["all", "pending", "completed"]), metadata={"description": "Which tasks; `all` by default."}
     )
     completed = QueryFlag(metadata={"description": "The same as `status`, as a flag; `status` wins."})
-    priority = Priority(metadata={"description": "Only tasks of this priority."})
+    priority = QueryList(
+        Priority(),
+        validate=Length(max=len(PRIORITIES)),
+        metadata={"description": "Only tasks of this priority; may be repeated: then of any of them."},
+    )
     category = Text(
         strip=True,
         validate=Length(1, MAX_CATEGORY),
@@ -80,10 +88,12 @@ class ListQuery(Aliased):
         validate=[Length(max=MAX_TITLE), few_words],
         metadata={"description": "Every word must occur in the title or the description; any case, also inside words."},
     )
-    due_before = Due(
-        metadata=DUE_TYPE | {"description": "Due before this day (`2026-12-31`) or moment (`…T18:00:00Z`)."}
-    )
-    due_after = Due(metadata=DUE_TYPE | {"description": "Due after this day or moment."})
+    due_before = bound("Due before this day (`2026-12-31`) or moment (`…T18:00:00Z`).")
+    due_after = bound("Due after this day or moment.")
+    completed_before = bound("Completed before this day or moment.")
+    completed_after = bound("Completed after this day or moment.")
+    updated_after = bound("Last changed after this day or moment.")
+    created_after = bound("Created after this day or moment.")
     overdue = QueryFlag(metadata={"description": "Only tasks that are open and late (or, with `false`, all others)."})
     tz = time_zone()
     sort = fields.String(
@@ -96,7 +106,7 @@ class ListQuery(Aliased):
     )
     order = fields.String(
         validate=OneOf(["asc", "desc"]),
-        metadata={"description": "By default times of creation and change and priorities go down, the others up."},
+        metadata={"description": "By default due dates, titles and positions go up, all others down."},
     )
     limit = QueryInteger(
         load_default=1000, validate=Range(1, 1000), metadata={"description": "How many tasks a page has at most."}
@@ -112,6 +122,12 @@ class ListQuery(Aliased):
     )
     deleted = QueryFlag(load_default=False, metadata={"description": "The trash instead of the live tasks."})
     count = QueryFlag(load_default=False, metadata={"description": "Add the number of all matches: `X-Total-Count`."})
+
+    @ma.post_load(pass_original=True)
+    def note_ignored(self, data: dict[str, Any], original: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """`ignored`: the names that nobody knows."""
+        known = {field.data_key or name for name, field in self.fields.items()} | self.aliases.keys()
+        return data | {"ignored": [name for name in original if name not in known]}
 
 
 class SweepQuery(ma.Schema):

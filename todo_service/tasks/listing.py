@@ -4,11 +4,11 @@ A Listing is the shape of a list, without its values, so that each shape is comp
 values go with it. Reads no clock.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, func, not_, or_
+from sqlalchemy import BigInteger, ColumnElement, SmallInteger, Text, and_, any_, bindparam, func, not_, or_
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from ..db.models import ID, PRIORITIES, tasks
@@ -27,18 +27,20 @@ class Sort(NamedTuple):
 SORTS = {
     "created_at": Sort(tasks.c.created_at, datetime),
     "updated_at": Sort(tasks.c.updated_at, datetime),
+    "completed_at": Sort(tasks.c.completed_at, datetime, nullable=True),
     "due_date": Sort(tasks.c.due_key, datetime, nullable=True),
     "priority": Sort(tasks.c.priority, int),
     "title": Sort(tasks.c.title_key, str),
     "position": Sort(tasks.c.position, float),
 }
-NEWEST_FIRST = ("created_at", "updated_at", "priority")
+NEWEST_FIRST = ("created_at", "updated_at", "completed_at", "priority")
 # Other spellings of a sort key that clients send: name -> sort key and, where the name says it, the order.
 SORT_NAMES: dict[str, tuple[str, str | None]] = {name: (name, None) for name in SORTS} | {
     "created": ("created_at", None),
     "updated": ("updated_at", None),
     "createdAt": ("created_at", None),
     "updatedAt": ("updated_at", None),
+    "completedAt": ("completed_at", None),
     "dueDate": ("due_date", None),
     "newest": ("created_at", "desc"),
     "oldest": ("created_at", "asc"),
@@ -51,13 +53,22 @@ def _is(column: str, operator: str, name: str) -> ColumnElement[bool]:
 
 OVERDUE = and_(tasks.c.completed.is_(False), or_(_is("due_at", "<", "now"), _is("due_on", "<", "today")))
 FILTERS: dict[str, ColumnElement[bool]] = {
-    "priority": _is("priority", "=", "priority"),
+    "priority": tasks.c.priority == any_(bindparam("priorities", type_=ARRAY(SmallInteger))),
     "category": _is("category", "=", "category"),
     "tags": tasks.c.tag_keys.contains(bindparam("tags", type_=ARRAY(Text))),
     "due_before": or_(_is("due_at", "<", "before_moment"), _is("due_on", "<", "before_day")),
     "due_after": or_(_is("due_at", ">", "after_moment"), _is("due_on", ">", "after_day")),
+    "completed_before": _is("completed_at", "<", "completed_before"),
+    "completed_after": _is("completed_at", ">", "completed_after"),
+    "updated_after": _is("updated_at", ">", "updated_after"),
+    "created_after": _is("created_at", ">", "created_after"),
     "overdue": func.coalesce(OVERDUE, False),
     "not_overdue": not_(func.coalesce(OVERDUE, False)),
+}
+# Those that compare with one moment, and what makes it of a day.
+MOMENTS = {
+    "completed_before": dates.before,
+    **dict.fromkeys(("completed_after", "updated_after", "created_after"), dates.after),
 }
 STATUSES = {"all": None, "pending": False, "completed": True}
 # These depend on when the list is asked for, so no version of the tasks tells whether it has changed.
@@ -88,7 +99,9 @@ class Listing:
 
     def name(self, owner: str, values: dict[str, Any]) -> str:
         """What tells this list from every other one; where it is timed, it stays itself from one page to the next."""
-        return f"{owner} {self} {[value for name, value in sorted(values.items()) if name not in ('now', 'today')]}"
+        told = [value for name, value in sorted(values.items()) if name not in ("now", "today")]
+        # A set's own order is another one in each process.
+        return f"{owner} {replace(self, filters=frozenset())} {sorted(self.filters) + told}"
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """What a task must meet; the owner's filter is not among them."""
@@ -135,7 +148,7 @@ def wanted(query: dict[str, Any], now: datetime) -> tuple[Listing, dict[str, Any
     values: dict[str, Any] = {f"word{number}": word for number, word in enumerate(found)}
     if "priority" in query:
         filters.add("priority")
-        values["priority"] = PRIORITIES.index(query["priority"]) + 1
+        values["priorities"] = sorted({PRIORITIES.index(name) + 1 for name in query["priority"]})
     if "category" in query:
         filters.add("category")
         values["category"] = query["category"]
@@ -146,6 +159,10 @@ def wanted(query: dict[str, Any], now: datetime) -> tuple[Listing, dict[str, Any
         if f"due_{name}" in query:
             filters.add(f"due_{name}")
             values[f"{name}_moment"], values[f"{name}_day"] = bounds(query[f"due_{name}"], zone)
+    for name, point in MOMENTS.items():
+        if name in query:
+            filters.add(name)
+            values[name] = point(query[name], zone).moment
     if "overdue" in query:
         filters.add("overdue" if query["overdue"] else "not_overdue")
         values |= {"now": now, "today": now.astimezone(zone).date()}

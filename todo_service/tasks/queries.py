@@ -42,7 +42,12 @@ MINE = tasks.c.user_id == OWNER
 THIS = tasks.c.id == bindparam("task", type_=ID)
 LIVE = tasks.c.deleted_at.is_(None)
 TRASHED = tasks.c.deleted_at.is_not(None)
-DUE_FILTERS = frozenset({"due_before", "due_after", "overdue", "not_overdue"})
+TIME_FILTERS = frozenset(
+    {
+        *("due_before", "due_after", "overdue", "not_overdue"),
+        *("completed_before", "completed_after", "updated_after"),
+    }
+)
 # Stands for any entity tag.
 ANY = "*"
 
@@ -99,7 +104,7 @@ def list_tasks(
 def _looks_at_many(listing: Listing, after: Place | int) -> bool:
     """Whether PostgreSQL is likely to look at many more tasks than it gives, all by what tasks_by_creation holds."""
     passed_over = isinstance(after, int) and after > 0
-    sifted = listing.sort != "created_at" or not DUE_FILTERS.isdisjoint(listing.filters)
+    sifted = listing.sort != "created_at" or not TIME_FILTERS.isdisjoint(listing.filters)
     return not listing.deleted and (passed_over or sifted)
 
 
