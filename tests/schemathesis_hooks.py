@@ -50,7 +50,11 @@ schemathesis.openapi.format(
 
 @schemathesis.hook
 def before_load_schema(_: HookContext, document: dict[str, Any]) -> None:
-    """Name the forms of files; and split types, where the format beside a list of them would be forgotten."""
+    """Name the forms of files; and split types, where the format beside a list of them would be forgotten.
+
+    An id that is none is ignored where a task is created.
+    """
+    document["components"]["schemas"]["TaskCreate"]["properties"]["id"] = {}
     files = document["paths"]["/api/tasks/import"]["post"]["requestBody"]["content"]
     files["text/csv"]["schema"]["format"] = "csv"
     files["text/calendar"]["schema"]["format"] = "ics"

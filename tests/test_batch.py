@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -218,12 +219,38 @@ def test_what_the_batch_has_deleted_is_gone(alice: User, permanent: bool) -> Non
 
 
 def test_unknown_fields_are_refused_on_request_only(alice: User) -> None:
-    operations = [create(colour="x", user_id="mallory", id=ABSENT) | {"note": "x"}]
+    operations = [create(colour="x", user_id="mallory") | {"note": "x"}]
     assert_problem(batch(alice, *operations, headers={"Prefer": "handling=strict"}), 422)
     assert alice.titles() == []
     [task] = results(alice, *operations)
     assert (task["user_id"], "colour" in task) == (alice.id, False)
-    assert task["id"] != ABSENT
+
+
+def test_operations_on_what_the_batch_makes_under_the_clients_own_ids(alice: User) -> None:
+    """As a client that was offline brings it: no answer to wait for in between."""
+    one, two = str(uuid4()), str(uuid4())
+    states = results(
+        alice,
+        create("1", id=one),
+        create("2", id=two.upper(), due_date="2026-12-31", recurrence="daily"),
+        update(one, title="one"),
+        {"op": "complete", "id": two},
+        {"op": "delete", "id": one},
+    )
+    assert [state["id"] for state in states] == [one, two, one, two, one]
+    assert alice.get("/api/tasks?deleted=true").json == [states[-1]]
+    assert {task["id"] for task in alice.get("/api/tasks").json} > {two}
+
+
+@pytest.mark.parametrize("between", [None, False, True])
+def test_an_id_is_given_once_in_a_batch(alice: User, between: bool | None) -> None:
+    """Nor again after the batch itself has deleted the task (True: for good)."""
+    id = str(uuid4())
+    delete = [] if between is None else [{"op": "delete", "id": id, "permanent": between}]
+    problem = assert_problem(batch(alice, create("1", id=id), *delete, create("2", id=id)), 409, "exists")
+    assert problem["errors"][0]["field"] == f"operations.{1 + len(delete)}"
+    assert problem["detail"].startswith(f"operations.{1 + len(delete)}: ")
+    assert alice.titles() == []
 
 
 def test_both_families(alice: User, bob: User) -> None:
@@ -243,6 +270,9 @@ def test_a_batch_of_any_size_takes_three_messages(database_url: str) -> None:
             results(user, *({"op": "complete", "id": id} for id in ids[:count]), *[create()] * count)
             assert len(wire.queries) == 3
             results(user, *({"op": "complete", "id": id, "completed": False} for id in ids[:count]))
+            wire.reset()
+            results(user, *(create(id=str(uuid4())) for _ in range(count)))
+            assert len(wire.queries) == 3
         wire.reset()
         batch(user, create(), headers={"Idempotency-Key": "x"})
         assert len(wire.queries) == 5

@@ -20,6 +20,7 @@ from werkzeug.datastructures import Headers
 
 from tests.conftest import (
     User,
+    again,
     assert_problem,
     assert_tagged,
     revision,
@@ -202,6 +203,94 @@ def test_missing_title_is_refused_by_name(alice: User) -> None:
     assert assert_problem(alice.post("/api/tasks", json={}), 422)["errors"][0]["field"] == "title"
 
 
+# Ways to create a task with fields; those with the position take a unit of work.
+CREATE: dict[str, Callable[[User, dict[str, Any]], Any]] = {
+    "POST": lambda user, task: user.post("/api/tasks", json=task),
+    "POST, other family": lambda user, task: user.post(f"/api/{user.id}/tasks/", json=task),
+    "POST, position": lambda user, task: user.post("/api/tasks", json={"position": 7} | task),
+    "batch": lambda user, task: user.post("/api/tasks/batch", json=one_operation({"op": "create", "task": task})),
+}
+
+
+@pytest.mark.parametrize("way", CREATE)
+@pytest.mark.parametrize("make", [lambda: str(uuid.uuid4()), lambda: str(uuid.uuid4()).upper()], ids=["low", "UP"])
+def test_an_id_of_the_clients_own(alice: User, bob: User, way: str, make: Callable[[], str]) -> None:
+    """The same of another user is no problem: theirs are apart."""
+    id = make()
+    for user in (alice, bob):
+        response = CREATE[way](user, {"title": user.id, "id": id})
+        assert response.status_code in (200, 201), response.text
+        created = response.json["results"][0]["task"] if way == "batch" else response.json
+        assert created["id"] == id.lower()
+        assert response.headers.get("Location", f"/api/tasks/{id.lower()}").endswith(f"/{id.lower()}")
+        assert (created["version"], user.get(f"/api/tasks/{id}").json) == (1, created)
+    assert (alice.titles(), bob.titles()) == ([alice.id], [bob.id])
+
+
+@pytest.mark.parametrize("way", CREATE)
+@pytest.mark.parametrize("state", ["live", "in the trash", "deleted for good"])
+def test_an_id_that_is_taken(alice: User, way: str, state: str) -> None:
+    """What was deleted for good doesn't come back either by what a client sends again that was away meanwhile."""
+    id = str(uuid.uuid4())
+    alice.create("other")
+    alice.create(id=id)
+    if state != "live":
+        alice.delete(f"/api/tasks/{id}?permanent={'true' if state == 'deleted for good' else 'false'}")
+    tasks = [alice.get(f"/api/tasks?deleted={flag}").json for flag in ("true", "false")]
+    problem = assert_problem(CREATE[way](alice, {"title": "again", "id": id.upper()}), 409, "exists")
+    assert [error["field"] for error in problem["errors"]] == ["operations.0" if way == "batch" else "id"]
+    assert [alice.get(f"/api/tasks?deleted={flag}").json for flag in ("true", "false")] == tasks
+
+
+@pytest.mark.parametrize("way", CREATE)
+@pytest.mark.parametrize(
+    "id", ["", "x", None, 7, -1, 1.5, True, [], {}, "temp-1", str(uuid.UUID(int=0)), f"{{{ABSENT[-36:]}}}"]
+)
+def test_what_is_no_id_is_ignored(alice: User, way: str, id: Any) -> None:
+    """Typed clients send something where they have none yet."""
+    for title in ("one", "two"):
+        assert CREATE[way](alice, {"title": title, "id": id}).status_code in (200, 201)
+    assert [uuid.UUID(task["id"]).version for task in alice.get("/api/tasks").json] == [7, 7]
+    strict = alice.post("/api/tasks", json={"title": "x", "id": id}, headers={"Prefer": "handling=strict"})
+    nothing = id is None or id == str(uuid.UUID(int=0))
+    assert strict.status_code == (201 if nothing else 422), strict.text
+    assert nothing or strict.json["errors"] == [{"field": "id", "message": "Not a valid UUID."}]
+
+
+def test_an_id_with_a_key(alice: User) -> None:
+    task, key = {"title": "x", "id": str(uuid.uuid4())}, {"Idempotency-Key": "one"}
+    first, second = (alice.post("/api/tasks", json=task, headers=key) for _ in range(2))
+    assert (first.status_code, second.status_code, second.json) == (201, 201, first.json)
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert_problem(alice.post("/api/tasks", json=task, headers={"Idempotency-Key": "two"}), 409, "exists")
+    # It isn't kept: with the key another task can be made.
+    assert alice.post("/api/tasks", json={"title": "y"}, headers={"Idempotency-Key": "two"}).status_code == 201
+
+
+def test_one_id_at_once(alice: User) -> None:
+    """Sixteen times, by ways of both kinds: one is made, and nothing but that has happened."""
+    id = str(uuid.uuid4())
+    alice.create("before")
+    ways = [CREATE["POST"], CREATE["POST, position"]]
+
+    def work(number: int) -> int:
+        status: int = ways[number % 2](again(alice), {"title": f"{number}", "id": id}).status_code
+        return status
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sorted(pool.map(work, range(16))) == [201] + [409] * 15
+    assert len(alice.titles()) == 2
+    assert revision(alice.get("/api/tasks")) == 2
+
+
+def test_a_users_first_task_with_an_id_of_their_own_at_once(alice: User) -> None:
+    id = str(uuid.uuid4())
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: CREATE["POST"](again(alice), {"title": "x", "id": id}).status_code, range(4)))
+    assert sorted(done) == [201, 409, 409, 409]
+    assert (alice.get("/api/tasks").json[0]["id"], revision(alice.get("/api/tasks"))) == (id, 1)
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 def test_update_merges(alice: User, method: str) -> None:
     task = alice.create("Paint", description="the door", priority="high", due_date="2026-12-31", tags=["home"])
@@ -258,6 +347,8 @@ SERVER_SET = {
 }
 UNKNOWN = {"owner": "mallory", "userId": "mallory", "is_completed": True, "__proto__": {"x": 1}}
 FORGED = SERVER_SET | UNKNOWN
+# A new task's id may be the client's.
+FORGED_NEW = {name: value for name, value in FORGED.items() if name != "id"}
 
 
 def one_operation(fields: dict[str, Any]) -> dict[str, Any]:
@@ -266,12 +357,12 @@ def one_operation(fields: dict[str, Any]) -> dict[str, Any]:
 
 # Every way to send a task, or a part of one, to /api/tasks…: method, path and body, {id} being that of a task.
 WAYS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "POST": ("POST", "", {"title": "Two"} | FORGED),
+    "POST": ("POST", "", {"title": "Two"} | FORGED_NEW),
     "PUT": ("PUT", "/{id}", {"title": "Two"} | FORGED),
     "PATCH": ("PATCH", "/{id}", {"title": "Two"} | FORGED),
     "complete": ("PATCH", "/{id}/complete", {"completed": True} | FORGED),
     "batch": ("POST", "/batch", one_operation({"op": "create", "task": {"title": "Two"}}) | FORGED),
-    "batch, create": ("POST", "/batch", one_operation({"op": "create", "task": {"title": "Two"} | FORGED})),
+    "batch, create": ("POST", "/batch", one_operation({"op": "create", "task": {"title": "Two"} | FORGED_NEW})),
     "batch, update": (
         "POST",
         "/batch",
@@ -312,7 +403,8 @@ def test_strict_handling_refuses_them(alice: User, way: str) -> None:
     task = alice.create("One")
     response = send(alice, way, task["id"], headers={"Prefer": "return=representation, handling=strict"})
     errors = assert_problem(response, 422)["errors"]
-    assert {error["field"].rpartition(".")[2] for error in errors} == FORGED.keys()
+    forged = FORGED_NEW if way in ("POST", "batch, create") else FORGED
+    assert {error["field"].rpartition(".")[2] for error in errors} == forged.keys()
     assert {error["message"] for error in errors} == {"Unknown field."}
     assert response.headers["Preference-Applied"] == "handling=strict"
     assert alice.get("/api/tasks").json == [task]

@@ -6,7 +6,7 @@
     ├── Forbidden           403  another user's task, another user's path
     │   └── QuotaExceeded        no room for another task
     ├── NotFound            404
-    ├── Conflict            409  the first request with this Idempotency-Key is still running
+    ├── Conflict            409  this Idempotency-Key's first request is still running; or the id is taken
     ├── Gone                410  the sync token is older than the deletions that are still known
     ├── PreconditionFailed  412  If-Match names another version
     ├── UnsupportedMedia    415  not JSON
@@ -109,6 +109,11 @@ class Missing(NotFound):
 
 class Conflict(Problem):
     status, code = 409, "conflict"
+
+
+def exists() -> Conflict:
+    detail = "You have a task with this id already, perhaps in the trash, or had one and deleted it for good."
+    return Conflict(detail, code="exists", errors=[("id", detail)])
 
 
 class Gone(Problem):

@@ -43,11 +43,11 @@ interface TaskUpdate {
 }
 
 interface TaskCreate extends TaskUpdate {
+  id?: string | null;
   title: string;
 }
 
 interface ImportTask extends TaskCreate {
-  id?: string | null;
   created_at?: string | null;
   updated_at?: string | null;
   completed_at?: string | null;

@@ -9,14 +9,14 @@ from marshmallow.validate import Length, OneOf
 
 from ..db.models import MAX_BATCH
 from ..db.session import Session
-from ..errors import Forbidden, Invalid, NotFound, PreconditionFailed
+from ..errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
 from ..http.authentication import bearer
 from ..http.conditions import answer
 from ..http.idempotency import idempotent
 from ..schemas.dialect import shapes
 from ..schemas.fields import MAX_INTEGER, Inner, StrictBoolean, StrictInteger, TaskId
 from ..schemas.parameters import TimeZoneQuery
-from ..schemas.tasks import ID, Task, TaskUpdate, Variant, only
+from ..schemas.tasks import ID, Task, TaskCreate, TaskUpdate, Variant, only
 from ..tasks.commands import as_row, placed
 from ..tasks.repository import unit_of_work
 from ..tasks.unit_of_work import State, UnitOfWork
@@ -40,6 +40,17 @@ def variant(op: str) -> Variant:
     return Variant({"op"} | NEEDED[op], OPTIONAL[op], told)
 
 
+class TaskOf(Inner):
+    """What `update` takes of a task, or `create`, which wants a title and may be told the id."""
+
+    created = Inner(TaskCreate)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, partial: Any = None, **kwargs: Any) -> Any:
+        if data.get("op") == "create":
+            return self.created._deserialize(value, attr, data, partial, **kwargs)
+        return super()._deserialize(value, attr, data, partial, **kwargs)
+
+
 class Operation(ma.Schema):
     """One thing to do; `op` says what."""
 
@@ -48,7 +59,7 @@ class Operation(ma.Schema):
 
     op = fields.String(required=True, validate=OneOf(list(NEEDED)), metadata={"example": "update"})
     id = TaskId(metadata={"description": "Which task; for all but `create`.", "example": ID})
-    task = Inner(TaskUpdate, metadata={"description": "The fields to set; for `create` (with a title) and `update`."})
+    task = TaskOf(TaskUpdate, metadata={"description": "The fields to set; for `create` (with a title) and `update`."})
     completed = StrictBoolean(metadata={"description": "For `complete`: set, instead of toggle.", "example": True})
     # By a function: to generators of clients, a field with a default in the document is one that has to be sent.
     permanent = StrictBoolean(
@@ -66,8 +77,6 @@ class Operation(ma.Schema):
     @ma.validates_schema
     def complete(self, data: dict[str, Any], **_: Any) -> None:
         missing = NEEDED[data["op"]] - data.keys()
-        if data["op"] == "create" and "task" in data and "title" not in data["task"]:
-            missing = {"task.title"}
         if missing:
             raise ma.ValidationError({name: ["Missing data for required field."] for name in sorted(missing)})
 
@@ -110,12 +119,13 @@ def run_batch(session: Session, query: dict[str, Any], body: dict[str, Any]) -> 
     operations = body["operations"]
     states: list[State] = []
     try:
-        ids = [operation["id"] for operation in operations if "id" in operation]
+        named = [*operations, *(operation.get("task", {}) for operation in operations)]
+        ids = [fields["id"] for fields in named if "id" in fields]
         positions = placed(*(operation.get("task", {}) for operation in operations))
         with unit_of_work(session, ids, query["tz"], positions) as unit:
             for operation in operations:
                 states.append(perform(unit, operation))  # noqa: PERF401 - in the end its length says which one failed
-    except (Forbidden, NotFound, PreconditionFailed, Invalid) as problem:
+    except (Conflict, Forbidden, NotFound, PreconditionFailed, Invalid) as problem:
         raise problem.within(f"operations.{len(states)}") from None
     out = shapes().out()
     results = [

@@ -47,7 +47,7 @@ ERRORS: dict[errors.Problem | HTTPException, str] = {
     errors.Forbidden("This task belongs to another user."): "The task is another user's, or there is no room for more.",
     errors.NotFound("There is no task with this id."): "No such task.",
     errors.Conflict("A request with this Idempotency-Key is still running; please try again in a moment."): (
-        "The first request with this `Idempotency-Key` is still running."
+        "The first request with this `Idempotency-Key` is still running; or the id of the new task is taken."
     ),
     errors.Gone("This token is too old: deletions since then are no longer known. Start again without `since`."): (
         "The token in `since` is too old."

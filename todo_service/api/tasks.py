@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from flask import Response, request
 
@@ -66,7 +66,8 @@ def list_tasks(session: Session, query: dict[str, Any]) -> Response:
 def create_task(session: Session, fields: dict[str, Any]) -> Response:
     """Create a task
 
-    Only the title is needed.
+    Only the title is needed. A client that makes tasks offline may give them their `id`; one that is taken, be it by a
+    task that was deleted for good, is answered by 409, so that nothing is made twice, or comes back.
     """
     row = commands.create_task(session, fields)
     return one(row, 201, {"Location": f"{path().rstrip('/')}/{row.id}"})

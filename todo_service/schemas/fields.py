@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from flask import g
-from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, missing
 from marshmallow.validate import Length, OneOf
 
 from ..db.models import MAX_POSITION, MAX_TAG, MAX_TAGS, PRIORITIES
@@ -28,6 +28,8 @@ YEARS = range(1970, 10_000)
 DAY, MOMENT = (
     {"type": "string", "format": form, "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-"} for form in ("date", "date-time")
 )
+# What some languages send for an id that isn't there (RFC 9562, section 5.9).
+NIL = "00000000-0000-0000-0000-000000000000"
 MAX_INTEGER = (1 << 63) - 1
 # With those that are there twice; more are refused before each of them is looked at.
 MAX_LISTED_TAGS = 10 * MAX_TAGS
@@ -200,6 +202,22 @@ class TaskId(fields.UUID):
             return canonical_id(value)
         except (ValueError, TypeError):
             raise ValidationError("Not a valid UUID.") from None
+
+
+class NewId(TaskId):
+    """An id that the client has made. What can't be one counts as left out: typed clients send "" there, or a number
+    of their own; who asks for strict handling is told.
+    """
+
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
+        if value in (None, NIL):
+            return missing
+        try:
+            return super().deserialize(value, attr, data, **kwargs)
+        except ValidationError:
+            if g.get("strict"):
+                raise
+            return missing
 
 
 class StrictInteger(fields.Integer):

@@ -20,6 +20,7 @@ from .fields import (
     MOMENT,
     Category,
     Due,
+    NewId,
     Number,
     Priority,
     Recurrence,
@@ -104,6 +105,14 @@ class TaskFields(ma.Schema):
 
 
 class TaskCreate(TaskFields):
+    id: TaskId = NewId(
+        allow_none=True,
+        metadata={
+            "description": "A UUID of the client's own, for tasks made offline: 409 if the user has a task with it, or "
+            "had one. Anything else is ignored, and the service makes one.",
+            "example": ID,
+        },
+    )
     title = Text(
         required=True,
         strip=True,
@@ -125,7 +134,9 @@ class TaskUpdate(TaskFields):
 class Task(ma.Schema):
     """A task as the service answers it: every field is always there."""
 
-    id = fields.UUID(required=True, metadata={"description": "Made by the service (UUIDv7).", "example": ID})
+    id = fields.UUID(
+        required=True, metadata={"description": "Made by the service (UUIDv7), or by the client.", "example": ID}
+    )
     user_id = fields.String(required=True, metadata={"description": "Whose task it is.", "example": "t7ELSW0lEp39uxq5"})
     title = fields.String(required=True, validate=Length(1, MAX_TITLE), metadata={"example": "Buy milk"})
     description = fields.String(

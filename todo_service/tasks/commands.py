@@ -32,9 +32,10 @@ UTC = ZoneInfo("UTC")
 
 
 def create_task(session: Session, fields: dict[str, Any]) -> TaskRow:
-    """Make a task. Raises QuotaExceeded."""
+    """Make a task, with the id that `fields` may have. Raises QuotaExceeded, Conflict."""
     row = statements.create_task(session, fields)
-    return row or _one(session, [], UTC, lambda unit: unit.create(fields), placed(fields))
+    ids = [fields["id"]] if "id" in fields else []
+    return row or _one(session, ids, UTC, lambda unit: unit.create(fields), placed(fields))
 
 
 def update_task(session: Session, id: str, fields: dict[str, Any], versions: Versions, zone: ZoneInfo) -> TaskRow:

@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from ..db.models import ID, MAX_BATCH, QUOTA, owners, tasks
+from ..db.models import ID, MAX_BATCH, QUOTA, owners, tasks, tombstones
 from ..db.session import MAKE_OWNER, Session
 from .ordering import settle
 from .queries import OWNER
@@ -59,6 +59,8 @@ def _each(*conditions: ColumnElement[bool]) -> Any:
 def _read(order: bool) -> Select[*tuple[Any, ...]]:
     """What is to be known of the owner, and the STORED columns of the tasks; one row without id where there are none.
 
+    `buried`: which of the ids were those of tasks that are gone for good.
+
     `order`: with the tasks that have one of `positions`, or that of a task asked for.
     """
     asked_for = func.unnest(IDS).table_valued(Column("id", ID)).render_derived(name="asked_for")
@@ -81,7 +83,10 @@ def _read(order: bool) -> Select[*tuple[Any, ...]]:
     found = select(*(row.c[name] for name in STORED)).select_from(wanted.join(row, true())).subquery("found")
     # The tasks are counted only where it isn't certain that there is room.
     roomy = owners.c.revision < owners.c.room_until - literal_column(str(MAX_BATCH))
+    same_id = (tombstones.c.user_id == OWNER) & (tombstones.c.id == any_(IDS))
+    buried = select(func.array_agg(tombstones.c.id, type_=ARRAY(ID))).where(same_id).scalar_subquery()
     head = (
+        buried.label("buried"),
         owners.c.revision,
         owners.c.nonce,
         owners.c.last_position,
@@ -132,6 +137,7 @@ def unit_of_work(
         known = {state["id"]: state for state in states}
         head = (owner.revision, owner.nonce, owner.last_position)
         unit = UnitOfWork(known, *head, datetime.now(UTC), zone, room, lambda: str(uuid_utils.uuid7()))
+        unit.buried.update(owner.buried or ())
         yield unit
         if unit.revision != owner.revision:
             settle(session, unit)

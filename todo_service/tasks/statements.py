@@ -48,7 +48,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from ..db.models import MAX_POSITION, QUOTA, TIME, owners, tasks, tombstones
-from ..db.session import LOCK_OWNER, Session
+from ..db.session import LOCK_OWNER, MAKE_OWNER, Session
 from ..errors import Missing, PreconditionFailed
 from .columns import DEFAULTS, SENT, columns
 from .queries import ETAG, LIVE, MINE, OWNER, TASK, THIS, TaskRow, etag, get_task, holds
@@ -91,19 +91,24 @@ def _values(columns: dict[str, Any]) -> dict[str, Any]:
 CREATED_WITH = ("id", *(name for name in SENT if name != "position"), "completed_at")
 
 
-def _create() -> Insert:
-    """Make a task behind all others; or none if it isn't certain that there is room for it.
+def _create(named: bool) -> Insert:
+    """Make a task behind all others; or none if it isn't certain that there is room for it, and for its id.
 
-    That is decided on the owner's row as it is when it's locked, and on nothing else.
+    The room is decided on the owner's row as it is when it's locked, and on nothing else. An id that the client has
+    made (`named`) is looked for when the owner's row is locked already.
     """
     following = func.floor(owners.c.last_position) + ONE
+    conditions = [ROOMY, following <= literal_column(f"{MAX_POSITION:.0f}")]
+    for table in (tasks, tombstones) if named else ():
+        same = (table.c.user_id == OWNER, table.c.id == _value("id"))
+        conditions.append(not_(exists(select(ONE).select_from(table).where(*same))))
     bump = (
         upsert(owners)
         .values(user_id=OWNER, revision=ONE, last_position=ONE)
         .on_conflict_do_update(
             index_elements=[owners.c.user_id],
             set_={"revision": owners.c.revision + ONE, "last_position": following},
-            where=and_(ROOMY, following <= literal_column(f"{MAX_POSITION:.0f}")),
+            where=and_(*conditions),
         )
         .returning(*owners.c)
         .cte("bump")
@@ -117,10 +122,11 @@ def _create() -> Insert:
     }
     nonce = select(bump.c.nonce).scalar_subquery()
     new = insert(tasks).from_select(list(values), select(*values.values()).select_from(bump))
-    return new.returning(*TASK, etag(tasks.c.version, nonce))
+    made = new.returning(*TASK, etag(tasks.c.version, nonce))
+    return made.execution_options(first=MAKE_OWNER) if named else made
 
 
-CREATE = _create()
+CREATE, CREATE_NAMED = _create(named=False), _create(named=True)
 
 
 def _bump(*conditions: ColumnElement[bool], owner: Sequence[ColumnElement[bool]] = ()) -> CTE:
@@ -210,14 +216,15 @@ def _unchanged(conditional: bool) -> Conditions:
 
 
 def create_task(session: Session, fields: dict[str, Any]) -> TaskRow | None:
-    """Make a task: its row, and its tag. None if it takes a unit of work to tell where, or if there is room."""
+    """Make a task: its row, and its tag. None if it takes a unit of work to tell where, or if there is room for it."""
     if fields.get("position") is not None:
         return None
     moment = datetime.now(UTC)
-    new = columns(DEFAULTS | fields) | {"id": str(uuid_utils.uuid7())}
+    new = {"id": str(uuid_utils.uuid7())} | columns(DEFAULTS | fields)
     del new["position"]
     new["completed_at"] = moment if new["completed"] else None
-    return session.execute(CREATE, _values(new) | {"owner": session.owner, "moment": moment}).one_or_none()
+    statement = CREATE_NAMED if "id" in fields else CREATE
+    return session.execute(statement, _values(new) | {"owner": session.owner, "moment": moment}).one_or_none()
 
 
 def update_task(session: Session, id: str, fields: dict[str, Any], versions: Versions) -> TaskRow | None:

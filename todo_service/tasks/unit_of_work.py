@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from ..db.models import MAX_OCCURRENCE, MAX_POSITION, tasks
-from ..errors import Invalid, Missing, NotFound, full
+from ..errors import Invalid, Missing, NotFound, exists, full
 from .columns import DEFAULTS, columns
 from .queries import holds, outdated
 from .recurrence.successor import successor
@@ -29,7 +29,7 @@ class UnitOfWork:
     """The rows by id, as they are after what was done so far; times in UTC.
 
     `revision` counts the changes as the owner's does in the database; `nonce` is theirs; `room` is for how many more
-    tasks there is. `saved` and `removed`: ids to write, to delete.
+    tasks there is. `saved` and `removed`: ids to write, to delete; `buried`: those that no task can get any more.
     """
 
     def __init__(
@@ -49,8 +49,12 @@ class UnitOfWork:
         self.placed: dict[str, Key] = {}
         self.saved: dict[str, None] = {}
         self.removed: dict[str, None] = {}
+        self.buried: set[str] = set()
 
     def create(self, fields: dict[str, Any]) -> State:
+        """With the id that `fields` may have. Raises QuotaExceeded, Conflict."""
+        if {fields.get("id")} & (self.rows.keys() | self.removed.keys() | self.buried):
+            raise exists()
         values = columns(DEFAULTS | fields)
         row = self._blank() | values | {"completed_at": self.now if values["completed"] else None}
         return self._put(sound(row))
