@@ -73,6 +73,7 @@ def test_completing_makes_one_successor(alice: User, way: str) -> None:
         description="the ferns",
         priority="high",
         category="Garden",
+        checklist=[{"title": "fill the can", "completed": True}, {"title": "water"}],
         tags=["home"],
         repeat_from="due",
         position=7.5,
@@ -87,6 +88,8 @@ def test_completing_makes_one_successor(alice: User, way: str) -> None:
     kept = {
         name: task[name] for name in ("user_id", "title", "description", "priority", "category", "tags", "repeat_from")
     }
+    assert [tuple(item.values()) for item in successor["checklist"]] == [("fill the can", False), ("water", False)]
+    assert (successor["checklist_done"], successor["checklist_total"]) == (0, 2)
     assert successor == successor | kept | {"recurrence": "daily", "due_date": NEXT, "completed": False}
     assert successor["completed_at"] is successor["deleted_at"] is None
     assert successor["created_at"] == successor["updated_at"]

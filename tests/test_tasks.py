@@ -32,6 +32,7 @@ from tests.conftest import (
 from todo_service import create_app
 from todo_service.db.models import QUOTA
 
+DONE_ITEM = {"title": "x", "completed": True}
 ABSENT = "/api/tasks/0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
 
 
@@ -61,6 +62,9 @@ def test_title_only_creates_a_whole_task(alice: User) -> None:
         "due_date": None,
         "category": None,
         "tags": [],
+        "checklist": [],
+        "checklist_done": 0,
+        "checklist_total": 0,
         "recurrence": None,
         "repeat_from": "due",
         "position": 1,
@@ -101,6 +105,10 @@ def test_title_only_creates_a_whole_task(alice: User) -> None:
         ("tags", None, []),
         ("tags", [" home ", "Work", "HOME", "work"], ["home", "Work"]),
         ("tags", ["t" * 50] + [str(n) for n in range(19)], ["t" * 50] + [str(n) for n in range(19)]),
+        ("checklist", None, []),
+        ("checklist", [{"title": " a \n"}], [{"title": "a", "completed": False}]),
+        ("checklist", [DONE_ITEM | {"id": 7, "done": True}, DONE_ITEM], [DONE_ITEM, DONE_ITEM]),
+        ("checklist", [{"title": "ß" * 200}] * 50, [{"title": "ß" * 200, "completed": False}] * 50),
         ("recurrence", None, None),
         ("recurrence", "daily", "daily"),
         ("recurrence", "Weekly", "weekly"),
@@ -134,6 +142,10 @@ def test_field_is_kept(alice: User, field: str, sent: Any, kept: Any) -> None:
         *(("repeat_from", value) for value in ["", "Due", "start"]),
         ("category", "x" * 51),
         *(("tags", value) for value in [[""], ["  "], ["t" * 51], [None], [str(n) for n in range(21)]]),
+        ("checklist", [DONE_ITEM] * 51),
+        *(("checklist", [DONE_ITEM, {"title": title}]) for title in ["", " ", "x" * 201, None, 7, "a\nb", "a\rb"]),
+        *(("checklist", [{"title": "x", "completed": value}]) for value in [None, "yes", 1]),
+        *(("checklist", json.loads(f"[{item}]")) for item in ["null", '"x"', "{}", '{"completed": true}', "[]"]),
         ("completed", None),
         # OWASP ASVS 5.0 V15.3.5: no other type is taken for the right one
         *(("title", value) for value in [7, True, ["a"], {"a": 1}]),
@@ -143,6 +155,7 @@ def test_field_is_kept(alice: User, field: str, sent: Any, kept: Any) -> None:
         *(("due_date", value) for value in [0, 1.9, True, [], {}]),
         *(("category", value) for value in [7, True, ["a"], {"a": 1}]),
         *(("tags", value) for value in ["home", [1], {"a": 1}, [["a"]]]),
+        *(("checklist", value) for value in ["x", 7, {}, {"0": DONE_ITEM}]),
         *(("recurrence", value) for value in [7, []]),
         *(("repeat_from", value) for value in [1, []]),
         *(("position", value) for value in ["1", "1_0", "१२", True, [], {}]),
@@ -151,6 +164,7 @@ def test_field_is_kept(alice: User, field: str, sent: Any, kept: Any) -> None:
         # PostgreSQL manual 8.3: no NUL in a text
         *((name, "a\0b") for name in ("title", "description", "priority", "due_date", "recurrence", "repeat_from")),
         *(("category", value) for value in ["a\0", "\ud800"]),
+        *(("checklist", [{"title": value}]) for value in ["a\0", "\ud800"]),
         ("tags", ["a\0"]),
         # RFC 3629 3 and RFC 8259 8.2: no surrogate alone
         *((name, "\ud800") for name in ("title", "description", "priority", "due_date", "recurrence", "repeat_from")),

@@ -36,7 +36,7 @@ from todo_service.tasks.search import fold
 
 JSON, CSV, ICS = "application/json", "text/csv", "text/calendar"
 TYPES = {"json": JSON, "csv": CSV, "ics": ICS}
-MADE_HERE = {"user_id", "version"}
+MADE_HERE = {"user_id", "version", "checklist_done", "checklist_total"}
 CALENDAR = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:x\r\n{}END:VCALENDAR\r\n"
 
 
@@ -80,6 +80,8 @@ characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 hostile = st.sampled_from(["=1+1", "'=x", "''@", '"', ";", ",", "\\", "\\N", "\\,", "\r\n", "\n", " ", "\ufeff", "🥛"])
 texts = st.lists(hostile | st.text(characters, max_size=9), max_size=6).map("".join)
 tags = st.lists(texts.map(str.strip).filter(lambda tag: 0 < len(tag) <= MAX_TAG), max_size=MAX_TAGS, unique_by=fold)
+one_line = texts.map(lambda text: re.sub("[\r\n]", " ", text).strip()).filter(bool)
+items = st.fixed_dictionaries({"title": one_line, "completed": st.booleans()})
 dues = st.none() | st.dates(datetime(1970, 1, 1).date()).map(str) | moments.map(lambda moment: moment.isoformat())
 
 
@@ -98,6 +100,7 @@ def tasks(draw: st.DrawFn) -> dict[str, Any]:
         "due_date": due,
         "category": draw(st.none() | texts.map(str.strip).filter(lambda text: 0 < len(text) <= MAX_CATEGORY)),
         "tags": draw(tags),
+        "checklist": draw(st.lists(items, max_size=3)),
         "recurrence": draw(st.sampled_from([None, "FREQ=WEEKLY;BYDAY=MO", "FREQ=DAILY;COUNT=3"])) if due else None,
         "repeat_from": draw(st.sampled_from(["due", "completion"])),
         "position": draw(st.floats(-1e12, 1e12)),
@@ -165,11 +168,12 @@ def carried(text: str) -> str:
 
 def carried_task(task: dict[str, Any]) -> dict[str, Any]:
     texts = {"title": carried(task["title"]).strip(), "description": carried(task["description"] or "") or None}
+    checklist = [item | {"title": carried(item["title"]).strip()} for item in task["checklist"]]
     texts["category"] = carried(task["category"] or "").strip() or None
     unique = {fold(tag): tag for tag in reversed([carried(tag).strip() for tag in task["tags"]])}
     times = ("created_at", "updated_at", "completed_at", "due_date")
     whole = {name: re.sub(r"\.\d+Z", "Z", task[name]) for name in times if task[name]}
-    return task | texts | whole | {"tags": list(reversed(unique.values()))}
+    return task | texts | whole | {"tags": list(reversed(unique.values())), "checklist": checklist}
 
 
 def test_json_has_the_trash_and_the_others_have_not(alice: User) -> None:
@@ -287,7 +291,7 @@ def test_versions_and_places(alice: User) -> None:
 @pytest.mark.parametrize("name", sorted(MADE_HERE))
 def test_whose_it_is_and_its_version_are_no_matter_of_the_file(alice: User, bob: User, name: str) -> None:
     """OWASP API3:2023, OWASP ASVS 5.0 V15.3.3; an export of one's own can be brought back even by strict clients."""
-    values = {"user_id": alice.id, "version": 999}
+    values = {"user_id": alice.id, "version": 999, "checklist_done": 999, "checklist_total": 999}
     for file, kind in (
         (json.dumps([{"title": "x", name: values[name]}]), JSON),
         (f"title,{name}\ny,{values[name]}\n", CSV),
@@ -391,6 +395,42 @@ def test_csv_of_others(alice: User, file: str) -> None:
     assert (task["title"], task["due_date"], task["tags"]) == ("Milk", "2026-12-31", ["home", "shop"])
 
 
+@pytest.mark.parametrize(
+    ("cell", "checklist"),
+    [
+        ("[ ] a\n[x] b", [("a", False), ("b", True)]),
+        ("- [X] a\r\n\r\n* [ ] b", [("a", True), ("b", False)]),
+        ("a\n b, c ", [("a", False), ("b, c", False)]),
+        ("[ ] [x] a\n[]b", [("[x] a", False), ("[]b", False)]),
+    ],
+)
+def test_checklists_in_cells(alice: User, cell: str, checklist: list[tuple[str, bool]]) -> None:
+    assert imported(alice, f'title,checklist\nx,"{cell}"\n', CSV) == (1, 0)
+    [task] = alice.get("/api/tasks").json
+    assert [(item["title"], item["completed"]) for item in task["checklist"]] == checklist
+
+
+def test_a_checklist_as_a_cell(alice: User) -> None:
+    alice.create("x", checklist=ITEMS)
+    [names, row] = csv.reader(io.StringIO(export(alice, "csv").decode("utf-8-sig"), newline=""))
+    assert row[names.index("checklist")] == "[ ] a, b\n[x] [x] c"
+    assert not {"checklist_done", "checklist_total"} & {*names}
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "named"),
+    [
+        (json.dumps([{"title": "x", "checklist": [{"title": "x"}] * 51}]), JSON, "tasks.0: checklist"),
+        (json.dumps([{"title": "x", "checklist": [{"title": "x"}, {"title": ""}]}]), JSON, "checklist.1.title"),
+        ('title,checklist\nx,"' + "x\n" * 51 + '"\n', CSV, "line 2: checklist"),
+        (f"title,checklist\nx,{'x' * 201}\n", CSV, "line 2: checklist.0.title"),
+    ],
+)
+def test_checklists_that_are_none(alice: User, file: str, kind: str, named: str) -> None:
+    assert named in assert_problem(upload(alice, file, kind), 422, "invalid")["detail"]
+    assert everything(alice) == []
+
+
 # --- iCalendar, by a reader of its own ---
 
 
@@ -417,6 +457,7 @@ def calendar(file: bytes) -> list[dict[str, str]]:
     return found
 
 
+ITEMS = [{"title": "a, b", "completed": False}, {"title": "[x] c", "completed": True}]
 MONTHLY = {"due_date": "2026-01-31", "recurrence": "monthly"}
 WEEKLY = {"due_date": "2026-12-31T18:00:00+01:00", "recurrence": "FREQ=WEEKLY;UNTIL=20271231"}
 
@@ -437,6 +478,8 @@ WEEKLY = {"due_date": "2026-12-31T18:00:00+01:00", "recurrence": "FREQ=WEEKLY;UN
         (MONTHLY, {"DTSTART;VALUE=DATE": "20260131", "RRULE": "FREQ=MONTHLY;BYMONTHDAY=-1"}),
         (WEEKLY, {"DTSTART": "20261231T170000Z", "RRULE": "FREQ=WEEKLY;UNTIL=20271231T235959Z"}),
         ({"completed": True}, {"STATUS": "COMPLETED"}),
+        ({"checklist": ITEMS}, {"DESCRIPTION": "- [ ] a\\, b\\n- [x] [x] c"}),
+        ({"checklist": ITEMS, "description": "d\n"}, {"DESCRIPTION": "d\\n\\n\\n- [ ] a\\, b\\n- [x] [x] c"}),
     ],
 )
 def test_calendar_entries(alice: User, fields: dict[str, Any], expected: dict[str, str]) -> None:
@@ -481,6 +524,23 @@ def stamp(moment: str) -> str:
         (['description;LANGUAGE=en;X-A="b:c;d":x'], {"description": "x"}),
         (["BEGIN:VALARM", "SUMMARY:alarm", "DESCRIPTION:alarm", "END:VALARM"], {"description": None}),
         (["X-UNKNOWN:x", "ATTACH:http://x"], {"title": "Milk"}),
+        *(
+            (["DESCRIPTION:" + text.replace("\n", "\\n")], {"description": description, "checklist": ITEMS})
+            for text, description in {
+                "- [ ] a, b\n- [x] [x] c": None,
+                "\n- [ ] a, b\n- [x] [x] c": None,
+                "d\n* [ ]  a, b\n* [X] [x] c": "d",
+                "- [ ] d\ne\n\n- [ ] a, b\n+ [x] [x] c": "- [ ] d\ne",
+                "- [ ] d\n\n- [ ] a, b\n- [x] [x] c": "- [ ] d",
+            }.items()
+        ),
+        *(
+            (["DESCRIPTION:" + text.replace("\n", "\\n")], {"description": text, "checklist": []})
+            for text in [
+                *("- [ ] a\nb", "- a\n- b", "[ ] a", "-[ ] a", "- [] a", "- [ ]", "- [y] a", "a - [ ] b"),
+                *("- [ ] a\n" * 50 + "- [ ] a", "- [ ] " + "x" * 201),
+            ]
+        ),
     ],
 )
 def test_calendars_of_others(alice: User, lines: list[str], expected: dict[str, Any]) -> None:
@@ -723,6 +783,16 @@ LARGE: dict[str, tuple[str, Callable[[], str], str | None]] = {
     "tiny tasks": (JSON, lambda: whole("[", '{"title":"x"},', '{"title":"x"}]', QUOTA - 1), None),
     "tags, JSON": (JSON, lambda: json.dumps([{"title": "x", "tags": TAGS.split(",")}] * QUOTA), None),
     "tags, CSV": (CSV, lambda: whole("title,tags\n", f'x,"{TAGS}"\n'), None),
+    "items, JSON": (
+        JSON,
+        lambda: json.dumps([{"title": "x", "checklist": [{"title": f"{n}"} for n in range(50)]}] * 16_000),
+        None,
+    ),
+    "bad items, JSON": (
+        JSON,
+        lambda: json.dumps([{"title": "x", "checklist": [{"title": ""}] * 50}] * 16_000),
+        "tasks.1: checklist.49.title",
+    ),
     "other tags, JSON": (
         JSON,
         lambda: json.dumps([{"title": "x", "tags": [f"{n:x}.{k}" for k in range(20)]} for n in range(65_000)]),

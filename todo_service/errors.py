@@ -99,12 +99,12 @@ class NotFound(Problem):
 class Missing(NotFound):
     """No task of the user's matched; which problem that is, is found out when the transaction is over (`queries.py`).
 
-    `versions`: those that an If-Match named.
+    `versions`: those that an If-Match named; `part`: what else wasn't there, in a sentence.
     """
 
-    def __init__(self, id: str, versions: Collection[str] | None = None) -> None:
+    def __init__(self, id: str, versions: Collection[str] | None = None, part: str | None = None) -> None:
         super().__init__("There is no task with this id.")
-        self.id, self.versions = id, versions
+        self.id, self.versions, self.part = id, versions, part
 
 
 class Conflict(Problem):

@@ -20,6 +20,9 @@ interface Task {
   due_date: string | null;
   category: string | null;
   tags: string[];
+  checklist: Schemas["ChecklistItem"][];
+  checklist_done: number;
+  checklist_total: number;
   recurrence: string | null;
   repeat_from: RepeatFrom;
   position: number;
@@ -37,6 +40,7 @@ interface TaskUpdate {
   due_date?: string | null;
   category?: string | null;
   tags?: string[] | null;
+  checklist?: Schemas["ChecklistItemCreate"][] | null;
   recurrence?: string | null;
   repeat_from?: RepeatFrom | null;
   position?: number | null;
@@ -120,6 +124,9 @@ export type Checks = [
   Expect<Equal<Schemas["Task"], Task>>,
   Expect<Equal<Schemas["TaskUpdate"], TaskUpdate>>,
   Expect<Equal<Schemas["TaskCreate"], TaskCreate>>,
+  Expect<Equal<Schemas["ChecklistItem"], { title: string; completed: boolean }>>,
+  Expect<Equal<Schemas["ChecklistItemCreate"], { title: string; completed?: boolean }>>,
+  Expect<Equal<Schemas["ChecklistItemUpdate"], { title?: string; completed?: boolean }>>,
   Expect<Equal<Schemas["Completion"], { completed?: boolean }>>,
   Expect<Equal<Schemas["Move"], Schemas["MoveAfter"] | Schemas["MoveBefore"]>>,
   Expect<Equal<Schemas["MoveAfter"], { after: string | null }>>,

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import errors
 from ..config import VERSION
-from ..db.models import ANSWER_HOURS
+from ..db.models import ANSWER_HOURS, MAX_ITEMS
 from ..http.idempotency import HEADER as IDEMPOTENCY_KEY
 from ..http.idempotency import MAX_KEY
 from ..schemas.dialect import Shapes
@@ -84,6 +84,7 @@ FAILURES = {
 BODIES = {
     "TaskCreate": {"title": "Buy milk", "priority": "high", "category": "Groceries", "tags": ["shopping"]},
     "TaskUpdate": {"title": "Buy oat milk", "due_date": "2026-12-31T18:00:00+01:00"},
+    "ChecklistItemUpdate": {"completed": True},
     "Move": {"after": ID},
     "Batch": {
         "operations": [
@@ -194,6 +195,9 @@ def complete(path: str, method: str, operation: dict[str, Any]) -> None:
         parameters.append(parameter("header", "Prefer", PREFER, {"examples": ["handling=strict"]}))
     if "{id}" in path:
         parameters.insert(0, parameter("path", "id", "The task's id.", {"format": "uuid", "examples": [ID]}))
+    if "{n}" in path:
+        told = {"type": "integer", "minimum": 0, "maximum": MAX_ITEMS - 1}
+        parameters.insert(1, parameter("path", "n", "The item's number, counted from 0.", told))
     if method == "delete" or ("{id}" in path and method != "get"):
         text = IF_MATCH_ONE if "{id}" in path else IF_MATCH
         parameters.append(parameter("header", "If-Match", text, {"examples": [ETAG]}))

@@ -19,6 +19,7 @@ from ..http.authentication import bearer
 from ..http.conditions import NONE, answer, if_match, if_none_match, known, not_modified
 from ..http.idempotency import idempotent
 from ..schemas.dialect import shapes
+from ..schemas.checklist import ChecklistItemUpdate
 from ..schemas.fields import canonical_id
 from ..schemas.parameters import DeleteQuery, ListQuery, SweepQuery, TimeZoneQuery
 from ..schemas.tasks import Completion, Deleted, Move, Task, TaskCreate, TaskUpdate
@@ -163,6 +164,18 @@ def complete_task(session: Session, query: dict[str, Any], fields: dict[str, Any
     completed, and its next occurrence is made; opening it again removes that one, unless it has been changed.
     """
     return one(commands.complete_task(session, task_id(id), fields.get("completed"), if_match(), query["tz"]))
+
+
+@blueprint.patch("/tasks/<task:id>/checklist/<int:n>")
+@bearer
+@blueprint.arguments(ChecklistItemUpdate())
+@blueprint.response(200, Task, headers=blueprint.headers("ETag"))
+def update_item(session: Session, fields: dict[str, Any], id: str, n: int) -> Response:
+    """Change an item of a task's checklist
+
+    To add items, take some away or order them anew, set the task's `checklist` as a whole.
+    """
+    return one(commands.update_item(session, task_id(id), n, fields, if_match()))
 
 
 def one(row: TaskRow, status: int = 200, headers: Mapping[str, str] = NONE) -> Response:

@@ -9,6 +9,7 @@ import subprocess
 import time
 from typing import Any
 
+import orjson
 import psycopg2
 from psycopg2 import extensions
 from sqlalchemy import Engine, create_engine, event
@@ -60,6 +61,7 @@ def make_engine(settings: Settings) -> Engine:
         # Few that are busy know their statements better than many that are not.
         pool_use_lifo=True,
         use_native_hstore=False,
+        json_deserializer=orjson.loads,
         hide_parameters=True,
     )
     event.listen(engine, "connect", read_ids_as_text)

@@ -10,7 +10,7 @@ orders the delta feed without gaps and is a part of the entity tags.
 """
 
 from datetime import date, datetime
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -36,6 +36,7 @@ from ..config import ROOT
 MAX_TITLE = 200
 MAX_DESCRIPTION = 2000
 MAX_CATEGORY = 50
+MAX_ITEMS = 50
 MAX_TAGS = 20
 MAX_TAG = 50
 PRIORITIES = ("low", "medium", "high")
@@ -118,6 +119,8 @@ class Task(Base):
     category: Mapped[str | None] = mapped_column(info=COPIED)
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}", info=COPIED)
     tag_keys: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}", info=COPIED | HIDDEN)
+    # [{"title": …, "completed": …}, …]
+    checklist: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default="[]", info=COPIED)
     recurrence: Mapped[str | None]
     repeat_from: Mapped[str] = mapped_column(server_default="due", info=COPIED)
     # A task that repeats and its successors are one series, counted from 0; each occurrence is made at most once.
@@ -139,6 +142,7 @@ class Task(Base):
         CheckConstraint("due_key >= '1970-01-01Z' AND due_key < '10000-01-01Z'", name="tasks_due_range"),
         CheckConstraint(f"char_length(category) BETWEEN 1 AND {MAX_CATEGORY}", name="tasks_category_length"),
         CheckConstraint(f"cardinality(tags) <= {MAX_TAGS}", name="tasks_tags_count"),
+        CheckConstraint(f"jsonb_array_length(checklist) <= {MAX_ITEMS}", name="tasks_checklist_count"),
         CheckConstraint("repeat_from IN ('due', 'completion')", name="tasks_repeat_from"),
         CheckConstraint("(series IS NULL) = (occurrence IS NULL)", name="tasks_series"),
         CheckConstraint("recurrence IS NULL OR due_key IS NOT NULL", name="tasks_recurrence_due"),

@@ -17,9 +17,11 @@ from marshmallow import fields
 from ..errors import Invalid
 from ..schemas.fields import Tags, Text
 from ..schemas.tasks import FIELDS, TaskCreate
+from . import checklist
 
 MEDIA_TYPE = "text/csv"
-COLUMNS = tuple(name for name in FIELDS if name not in ("user_id", "deleted_at", "version"))
+LEFT_OUT = ("user_id", "checklist_done", "checklist_total", "deleted_at", "version")
+COLUMNS = tuple(name for name in FIELDS if name not in LEFT_OUT)
 
 
 def of_type(*types: type[fields.Field[Any]]) -> frozenset[str]:
@@ -52,7 +54,10 @@ def lines(rows: Iterable[Iterable[str]]) -> bytes:
     return out.getvalue().encode()
 
 
-def cell(name: str, value: object) -> str:
+def cell(name: str, value: Any) -> str:
+    if name == "checklist":
+        # Without bullets, which would begin a formula.
+        return checklist.written(value, bullet="")
     if isinstance(value, list):
         value = ", ".join(re.sub(r"([\\,])", r"\\\1", tag) for tag in value)
     match value:
@@ -117,6 +122,8 @@ def value(name: str, cell: str) -> tuple[str, Any]:
         if "\\" in cell:
             tags = [re.sub(r"\\([\\,])", r"\1", tag) for tag in TAG.findall(cell)]
         return name, [tag for tag in tags if tag.strip()]
+    if name == "checklist":
+        return name, checklist.read(cell)
     if name in FLAGS:
         return name, TRUTHS.get(cell.strip().lower(), cell)
     if name in NUMBERS and NUMBER.fullmatch(cell.strip()):

@@ -20,7 +20,7 @@ import uuid_utils
 from marshmallow import fields
 from marshmallow.validate import OneOf, Range
 
-from ..db.models import MAX_OCCURRENCE, QUOTA
+from ..db.models import MAX_ITEMS, MAX_OCCURRENCE, QUOTA
 from ..errors import Invalid
 from ..http.parsing import flat
 from ..schemas.fields import MAX_LISTED_TAGS, MOMENT, YEARS, StrictInteger, TaskId, canonical_id, parse_due
@@ -32,13 +32,13 @@ from ..tasks.recurrence.rules import MAX_LENGTH
 FORMATS = ("json", "csv", "ics")
 MAX_ENTRIES = QUOTA
 MAX_ERRORS = 100
-# What a whole file may have: fields with a value, ten for each of as many tasks as there may be, four tags counted as a
-# field; and characters of different rules, some 25,000 rules of a common length.
+# What a whole file may have: fields with a value, ten for each of as many tasks as there may be, an item and four tags
+# each counted as a field; and characters of different rules, some 25,000 rules of a common length.
 MAX_FIELDS = 10 * QUOTA
 MAX_RULES = 1_000_000
 NAMESPACE = uuid_utils.UUID("6f0a3c52-1c7e-5b7e-9a53-2f5d1c0e8b41")
 # Known, so no reason for a strict answer, and not applied.
-NEVER_APPLIED = ("user_id", "version")
+NEVER_APPLIED = ("user_id", "version", "checklist_done", "checklist_total")
 SERIES = {
     "description": "Which tasks are occurrences of the same one; null before the first completion.",
     "example": ID,
@@ -137,9 +137,10 @@ class Budget:
         """Count an entry. Raises Invalid, naming it, where it is too much."""
         if not isinstance(entry, dict):
             return
-        tags, rule = entry.get("tags"), entry.get("recurrence")
+        tags, items, rule = entry.get("tags"), entry.get("checklist"), entry.get("recurrence")
         self.fields -= len(entry) - list(entry.values()).count(None)
         self.fields -= min(len(tags), MAX_LISTED_TAGS) // 4 if isinstance(tags, list) else 0
+        self.fields -= min(len(items), MAX_ITEMS) if isinstance(items, list) else 0
         if self.fields < 0:
             problem = f"The tasks of a file may have at most {MAX_FIELDS} fields with a value; four tags count as one."
             raise Invalid([(place, problem)])

@@ -2,7 +2,8 @@
 
 The icalendar library splits, joins and folds the lines and writes the values. Its text is not used: it takes `\\N` in a
 task's own words (`C:\\New`) for a line break; and neither is its parser for whole files, which drops what it can't read
-where a user must be told. What a VTODO has no property for (the order, `repeat_from`, the trash) is left out.
+where a user must be told. What a VTODO has no property for (the order, `repeat_from`, the trash) is left out; but a
+checklist stands at the end of the description, as a task list in Markdown, and is taken from there.
 """
 
 import io
@@ -21,6 +22,7 @@ from ..db.models import MAX_TAGS, QUOTA
 from ..errors import Invalid
 from ..tasks import zones
 from ..tasks.recurrence import rules
+from . import checklist
 
 BEGIN = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//todo_service//tasks//EN\r\n"
 END = "END:VCALENDAR\r\n"
@@ -81,8 +83,8 @@ def properties(task: dict[str, Any], now: datetime) -> Iterator[tuple[str, Any]]
     yield "CREATED", task["created_at"]
     yield "LAST-MODIFIED", task["updated_at"]
     yield "SUMMARY", escaped(task["title"])
-    if task["description"]:
-        yield "DESCRIPTION", escaped(task["description"])
+    if text := "\n\n".join(filter(None, [task["description"], checklist.written(task["checklist"])])):
+        yield "DESCRIPTION", escaped(text)
     due = task["due_date"]
     if due:
         yield "DUE", due
@@ -217,7 +219,8 @@ def fields(todo: Todo, zone: tzinfo, identity: Callable[[str], str]) -> dict[str
     task: dict[str, Any] = {"title": text(todo, "SUMMARY") or "", "completed": completed(todo)}
     if uid := text(todo, "UID"):
         task["id"] = identity(uid)
-    task["description"] = text(todo, "DESCRIPTION")
+    description, task["checklist"] = checklist.parted(text(todo, "DESCRIPTION") or "")
+    task["description"] = description or None
     labels = todo.get("CATEGORIES", [])
     if sum(value.count(",") for _, value in labels) > MAX_CATEGORIES:
         raise ValueError(f"CATEGORIES must list at most {MAX_TAGS} tags.")

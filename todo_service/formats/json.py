@@ -18,8 +18,8 @@ from ..http.parsing import MAX_DEPTH, refuse
 
 FORM_VERSION = 1
 MEDIA_TYPE = "application/json"
-# A task is an object with one array in it; the rest is for fields that nobody knows.
-MAX_NESTED = 4 * QUOTA
+# As many as a file of 16 MiB has room for where each is an item of a checklist.
+MAX_NESTED = 6 * QUOTA
 # A string counts as one, be it closed or not, so that brackets in it don't count.
 TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', flags=re.DOTALL)
 

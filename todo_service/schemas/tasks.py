@@ -2,7 +2,7 @@
 
 What a client may not set is not in the schemas for input: it is ignored, or refused when the client asks for that
 (`http/parsing.py`). `task_out` is the fast way out; a test holds it equal to dumping with the schema `Task`. The types
-of single fields are left to `schemas/fields.py`.
+of single fields are left to `schemas/fields.py`, checklists to `schemas/checklist.py`.
 """
 
 from collections.abc import Collection
@@ -13,8 +13,9 @@ import marshmallow as ma
 from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
-from ..db.models import MAX_CATEGORY, MAX_DESCRIPTION, MAX_POSITION, MAX_TITLE, PRIORITIES, REPEAT_FROM
+from ..db.models import MAX_CATEGORY, MAX_DESCRIPTION, MAX_ITEMS, MAX_POSITION, MAX_TITLE, PRIORITIES, REPEAT_FROM
 from ..tasks.queries import TaskRow
+from .checklist import Checklist, ChecklistItem
 from .fields import (
     DAY,
     MOMENT,
@@ -83,6 +84,7 @@ class TaskFields(ma.Schema):
     tags = Tags(
         allow_none=True, metadata={"description": "Compared without regard to case.", "example": ["shopping", "home"]}
     )
+    checklist = Checklist(allow_none=True, metadata={"description": "All items, in their order."})
     recurrence = Recurrence(
         allow_none=True,
         metadata={
@@ -157,6 +159,9 @@ class Task(ma.Schema):
         required=True, allow_none=True, validate=Length(1, MAX_CATEGORY), metadata={"example": "Groceries"}
     )
     tags = fields.List(fields.String(), required=True, metadata={"example": ["shopping", "home"]})
+    checklist = fields.List(fields.Nested(ChecklistItem), required=True, validate=Length(max=MAX_ITEMS))
+    checklist_done = fields.Integer(required=True, metadata={"description": "How many items are done.", "example": 1})
+    checklist_total = fields.Integer(required=True, metadata={"description": "How many there are.", "example": 1})
     recurrence = fields.String(required=True, allow_none=True, metadata={"example": "FREQ=WEEKLY;BYDAY=MO,TH"})
     repeat_from = fields.String(required=True, validate=OneOf(REPEAT_FROM), metadata={"example": "due"})
     position = fields.Float(required=True, metadata={"description": "Place in the manual order.", "example": 7})
@@ -171,7 +176,9 @@ class Task(ma.Schema):
 
 
 FIELDS = tuple(Task().fields)
-_values = attrgetter(*("due_on" if name == "due_date" else name for name in FIELDS))
+# Fields that are made of a column, where it isn't that of their name.
+MADE_OF = {"due_date": "due_on", "checklist_done": "checklist", "checklist_total": "checklist"}
+_values = attrgetter(*(MADE_OF.get(name, name) for name in FIELDS))
 
 
 def task_out(row: TaskRow) -> dict[str, Any]:
@@ -179,6 +186,8 @@ def task_out(row: TaskRow) -> dict[str, Any]:
     task = dict(zip(FIELDS, _values(row), strict=False))
     task["priority"] = PRIORITIES[task["priority"] - 1]
     task["due_date"] = task["due_date"] or row.due_at
+    items = task["checklist"]
+    task["checklist_done"], task["checklist_total"] = sum(item["completed"] for item in items), len(items)
     return task
 
 

@@ -15,6 +15,7 @@ DEFAULTS: dict[str, Any] = dict.fromkeys(FIELDS) | {
     "completed": False,
     "priority": "medium",
     "tags": [],
+    "checklist": [],
     "repeat_from": "due",
 }
 

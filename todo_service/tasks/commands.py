@@ -14,7 +14,7 @@ from ..db.session import Session
 from . import ordering, statements
 from .queries import TASK, TaskRow
 from .repository import unit_of_work
-from .statements import delete_task, sweep_tasks, trash_task
+from .statements import delete_task, sweep_tasks, trash_task, update_item
 from .unit_of_work import State, UnitOfWork, Versions
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "restore_task",
     "sweep_tasks",
     "trash_task",
+    "update_item",
     "update_task",
 ]
 

@@ -183,6 +183,8 @@ def explained(session: Session, missing: Missing) -> Problem:
         problem = outdated(row.version)
     elif not row.live:
         problem = NotFound("This task is in the trash. POST to its /restore brings it back.")
+    elif missing.part:
+        problem = NotFound(missing.part)
     return problem.within(missing.place) if missing.place else problem
 
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Insert,
+    Integer,
     Select,
     TableValuedAlias,
     Text,
@@ -44,10 +45,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, array
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from ..db.models import MAX_POSITION, QUOTA, TIME, owners, tasks, tombstones
+from ..db.models import MAX_ITEMS, MAX_POSITION, QUOTA, TIME, owners, tasks, tombstones
 from ..db.session import LOCK_OWNER, MAKE_OWNER, Session
 from ..errors import Missing, PreconditionFailed
 from .columns import DEFAULTS, SENT, columns
@@ -168,6 +169,15 @@ def _complete(toggle: bool, conditional: bool) -> Update:
 
 
 @cache
+def _set_item(conditional: bool) -> Update:
+    """Merge `new_item` into the item with this number, if there is one."""
+    number = bindparam("number", type_=Integer)
+    item = tasks.c.checklist[number].op("||")(bindparam("new_item", type_=JSONB))
+    values = {"checklist": func.jsonb_set(tasks.c.checklist, array([cast(number, Text)]), item)}
+    return _update(values, LIVE, func.jsonb_array_length(tasks.c.checklist) > number, *_unchanged(conditional))
+
+
+@cache
 def _trash(conditional: bool) -> Update:
     return _update({"deleted_at": MOMENT}, LIVE, *_unchanged(conditional))
 
@@ -238,6 +248,21 @@ def update_task(session: Session, id: str, fields: dict[str, Any], versions: Ver
     if row is None and "completed" not in fields:
         raise Missing(id, versions)
     return row
+
+
+def update_item(session: Session, id: str, number: int, fields: dict[str, Any], versions: Versions) -> TaskRow:
+    """Set `fields` of an item of the task's checklist, counted from 0. Raises Missing."""
+    missing = Missing(id, versions, f"The task's checklist has no item {number}: they are counted from 0.")
+    if not fields:
+        row = unchanged_task(session, id, versions)
+        if number >= len(row.checklist):
+            raise missing
+        return row
+    values = {"number": min(number, MAX_ITEMS), "new_item": fields}
+    row_then = change_task(session, _set_item(versions is not None), id, versions, values)
+    if row_then is None:
+        raise missing
+    return row_then
 
 
 def complete_task(session: Session, id: str, completed: bool | None, versions: Versions) -> TaskRow | None:

@@ -166,6 +166,7 @@ class UnitOfWork:
             self._blank()
             | columns(DEFAULTS)
             | {column.name: row[column.name] for column in tasks.c if column.info.get("copied")}
+            | {"checklist": [item | {"completed": False} for item in row["checklist"]]}
             | {"recurrence": rule, "series": row["series"], "occurrence": row["occurrence"] + 1}
             | {"due_on": None if timed else due, "due_at": due if timed else None}
         )
