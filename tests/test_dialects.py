@@ -92,11 +92,26 @@ def test_every_option_has_a_conversation_and_so_have_combinations() -> None:
     assert len(CONVERSATIONS) - len(single) >= 8
 
 
+class ByCookie(User):
+    """Somebody whose browser has the token in a cookie, on a page of a listed origin."""
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        return self.client.open(path, method=method, headers={"Origin": ORIGIN}, **options)
+
+
+def speaker_of(app: Flask, name: str, cookie: str | None) -> User:
+    user = user_of(app, name)
+    if cookie is None:
+        return user
+    user.client.set_cookie(cookie, user.token, domain="localhost")
+    return ByCookie(user.id, user.client, user.token)
+
+
 @pytest.mark.parametrize(("dialect", "exchanges"), CONVERSATIONS.items(), ids=CONVERSATIONS)
 def test_conversation(speaking: Any, dialect: str, exchanges: list[Exchange]) -> None:
     assert {exchange.action for exchange in exchanges} >= ACTIONS
     app = speaking(dialect)
-    alice, bob, id = user_of(app, "alice"), user_of(app, "bob"), ""
+    (alice, bob), id = (speaker_of(app, name, parse(dialect).cookie) for name in ("alice", "bob")), ""
     for exchange in exchanges:
         speaker = bob if exchange.action == "stranger" else alice
         sent = {"data": exchange.body, "content_type": "application/json"} if exchange.body else {}
@@ -442,16 +457,20 @@ def test_the_page_has_every_option() -> None:
 def test_the_page_says_what_is_answered(user: Any, option: str, command: str, answer: str) -> None:
     alice = user(option)
     id = alice.post("/api/tasks", json={"title": "Buy tea"}).headers["Location"].rpartition("/")[2]
-    known = {"$auth": "", "$json": "", "$API": "/api", "$ID": id}
+    known = {"$auth": "", "$json": "", "$API": "/api", "$ID": id, "$TOKEN": alice.token}
     for name, value in known.items():
         command = command.replace(name, value)
     asked = ArgumentParser()
-    for flag in ("-H", "-X", "-d"):
+    for flag in ("-H", "-X", "-d", "-b"):
         asked.add_argument(flag)
     asked.add_argument("address")
     said = asked.parse_args(shlex.split(command)[1:])
     sent = {"data": said.d, "content_type": "application/json"} if said.d else {}
-    found = alice.request(said.X or ("POST" if said.d else "GET"), said.address, **sent)
+    if said.b:
+        alice.client.set_cookie(*said.b.split("="), domain="localhost")
+        found = alice.client.get(said.address)
+    else:
+        found = alice.request(said.X or ("POST" if said.d else "GET"), said.address, **sent)
     assert answer.replace(": ", ":") in re.sub(r"(\d)\.0\b", r"\1", found.text)
 
 

@@ -17,7 +17,7 @@ VERB = re.compile(r"[a-z][a-z-]{0,31}")
 PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 COOKIE = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")  # RFC 6265, section 4.1.1
 SEPARATOR = re.compile(r"[^\w\s\"\\]{1,3}")
-TAKEN_VERBS = {"restore", "move"}
+TAKEN_VERBS = {"restore", "move", "checklist"}
 TAKEN_PATH = re.compile(r"/api|/docs|/api/openapi\.json|/(api/docs|api/tasks|health|metrics)(/.*)?")
 A_NAME = "must be a name: letters, digits and _, no digit first."
 

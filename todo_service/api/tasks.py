@@ -18,8 +18,8 @@ from ..errors import NotFound
 from ..http.authentication import bearer
 from ..http.conditions import NONE, answer, if_match, if_none_match, known, not_modified
 from ..http.idempotency import idempotent
-from ..schemas.dialect import shapes
 from ..schemas.checklist import ChecklistItemUpdate
+from ..schemas.dialect import shapes
 from ..schemas.fields import canonical_id
 from ..schemas.parameters import DeleteQuery, ListQuery, SweepQuery, TimeZoneQuery
 from ..schemas.tasks import Completion, Deleted, Move, Task, TaskCreate, TaskUpdate
