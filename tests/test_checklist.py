@@ -70,11 +70,11 @@ def test_nothing_to_set(alice: User, task: dict[str, Any]) -> None:
     assert revision(alice.get("/api/tasks")) == 1
 
 
-@pytest.mark.parametrize("n", [2, 49, 50, 2**31, 2**64, "-1", "x", "1.0", ""])
+@pytest.mark.parametrize("n", [2, 49, 50, 2**31, "9" * 5000, "-1", "x", "1.0", "\u0661"])
 @pytest.mark.parametrize("body", [{"completed": True}, {}])
 def test_no_such_item(alice: User, task: dict[str, Any], n: object, body: dict[str, Any]) -> None:
     problem = assert_problem(alice.patch(path_of(task, n), json=body), 404, "not-found")
-    assert not isinstance(n, int) or f"no item {n}" in problem["detail"]
+    assert "no item" in problem["detail"]
     assert alice.get("/api/tasks").json == [task]
 
 

@@ -26,6 +26,7 @@ from todo_service.db import prepared
 from todo_service.db.session import Session
 from todo_service.tasks.listing import SORTS
 
+ABSENT = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
 # (method, path) -> body. An operation that names a task, `{id}`, is for the owner's, any other for the caller's own.
 CASES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("get", "/api/tasks"): None,
@@ -36,6 +37,7 @@ CASES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("patch", "/api/tasks/{id}"): {"title": "x"},
     ("delete", "/api/tasks/{id}"): None,
     ("post", "/api/tasks/{id}/restore"): None,
+    ("patch", "/api/tasks/{id}/checklist/{n}"): {"completed": True},
     ("post", "/api/tasks/{id}/move"): {"before": None},
     ("patch", "/api/tasks/{id}/complete"): {"completed": True},
     ("post", "/api/tasks/batch"): {"operations": [{"op": "update", "id": "{id}", "task": {"title": "x"}}]},
@@ -62,7 +64,7 @@ def test_every_operation_has_its_row(app: Flask) -> None:
 
 def ask(user: User, case: tuple[str, str], id: str, family: str = "/api/tasks") -> Any:
     method, path = case
-    path = path.replace("/api/tasks", family).replace("{id}", id) + QUERIES.get(case, "")
+    path = path.replace("/api/tasks", family).replace("{id}", id).replace("{n}", "0") + QUERIES.get(case, "")
     return user.request(method.upper(), path, json=json.loads(json.dumps(CASES[case]).replace("{id}", id)))
 
 
@@ -72,7 +74,8 @@ class TestMatrix:
 
     def test_owner(self, alice: User, case: tuple[str, str]) -> None:
         for family in ("/api/tasks", f"/api/{alice.id}/tasks"):
-            assert ask(alice, case, alice.create()["id"], family).status_code == (201 if case in CREATED else 200)
+            task = alice.create(checklist=[{"title": "x"}])
+            assert ask(alice, case, task["id"], family).status_code == (201 if case in CREATED else 200)
 
     def test_other(self, alice: User, bob: User, case: tuple[str, str]) -> None:
         task = alice.create()
@@ -105,7 +108,7 @@ class TestMatrix:
             response = ask(alice, case, "")
             assert response.status_code == (201 if case in CREATED else 200)
             return
-        assert_problem(ask(alice, case, "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"), 404, "not-found")
+        assert_problem(ask(alice, case, ABSENT), 404, "not-found")
 
 
 def test_access_is_declared(app: Flask) -> None:
@@ -115,7 +118,7 @@ def test_access_is_declared(app: Flask) -> None:
     for rule in app.url_map.iter_rules():
         if rule.endpoint in PUBLIC:
             continue
-        url = rule.rule.replace("<user_id>", "alice").replace("<task:id>", "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10")
+        url = rule.rule.replace("<user_id>", "alice").replace("<task:id>", ABSENT).replace("<n>", "0")
         for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
             assert_problem(client.open(url, method=method), 401)
             checked += 1

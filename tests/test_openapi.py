@@ -145,7 +145,7 @@ def test_references_resolve_and_nothing_is_left_over(document: dict[str, Any]) -
 
 def test_every_route_is_documented_once(app: Flask, operations: dict[str, Any]) -> None:
     routes = [
-        " ".join([method.lower(), re.sub("<[a-z]+:([a-z]+)>", r"{\1}", rule.rule)])
+        " ".join([method.lower(), re.sub("<(?:[a-z]+:)?([a-z]+)>", r"{\1}", rule.rule)])
         for rule in app.url_map.iter_rules()
         if rule.rule.startswith("/api/tasks")
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}

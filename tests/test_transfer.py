@@ -783,15 +783,16 @@ LARGE: dict[str, tuple[str, Callable[[], str], str | None]] = {
     "tiny tasks": (JSON, lambda: whole("[", '{"title":"x"},', '{"title":"x"}]', QUOTA - 1), None),
     "tags, JSON": (JSON, lambda: json.dumps([{"title": "x", "tags": TAGS.split(",")}] * QUOTA), None),
     "tags, CSV": (CSV, lambda: whole("title,tags\n", f'x,"{TAGS}"\n'), None),
-    "items, JSON": (
+    "items, JSON": (JSON, lambda: json.dumps([{"title": "x", "checklist": ITEMS * 25}] * 7_000), None),
+    "most items, JSON": (
         JSON,
-        lambda: json.dumps([{"title": "x", "checklist": [{"title": f"{n}"} for n in range(50)]}] * 16_000),
-        None,
+        lambda: json.dumps([{"title": "x", "checklist": [{"title": "x"}] * 50}] * 14_000),
+        "too many arrays and objects",
     ),
     "bad items, JSON": (
         JSON,
-        lambda: json.dumps([{"title": "x", "checklist": [{"title": ""}] * 50}] * 16_000),
-        "tasks.1: checklist.49.title",
+        lambda: json.dumps([{"title": "x", "checklist": [{"title": ""}] * 50}] * 9_000),
+        "tasks.0: checklist.0.title",
     ),
     "other tags, JSON": (
         JSON,

@@ -96,6 +96,9 @@ class NotFound(Problem):
     status, code = 404, "not-found"
 
 
+NO_ITEM = "The task's checklist has no item with this number; they are counted from 0."
+
+
 class Missing(NotFound):
     """No task of the user's matched; which problem that is, is found out when the transaction is over (`queries.py`).
 

@@ -1,7 +1,7 @@
 """Have PostgreSQL plan for any user rather than for those it knows.
 
-It keeps statistics of the users with the most tasks. Where these are nearly all there are, it takes a new one for a user
-with a single task, and reads all of theirs for each task of a batch. Counts from the next ANALYZE on.
+It keeps statistics of the users with the most tasks. Where these are nearly all that there are, it takes a new one for
+somebody with a single task, and reads all of theirs for each task of a batch. Counts from the next ANALYZE on.
 """
 
 from alembic import op

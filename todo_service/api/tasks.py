@@ -4,6 +4,7 @@ A view reads top-down as the pipeline: route, bearer token, arguments, response,
 are left to `queries.py` and `commands.py`, shapes to `schemas/tasks.py`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,8 +14,9 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from flask import Response, request
 
+from ..db.models import MAX_ITEMS
 from ..db.session import Session
-from ..errors import NotFound
+from ..errors import NO_ITEM, NotFound
 from ..http.authentication import bearer
 from ..http.conditions import NONE, answer, if_match, if_none_match, known, not_modified
 from ..http.idempotency import idempotent
@@ -29,6 +31,7 @@ from ..tasks.paging import Place
 from ..tasks.queries import Page, TaskRow
 from .blueprint import Blueprint, path
 
+NUMBER = re.compile("[0-9]{1,2}")
 # The header that names parameters which nobody knows; how many at most, and as how many characters.
 IGNORED, MOST_IGNORED, LONGEST_IGNORED = "Ignored-Parameters", 10, 50
 
@@ -166,16 +169,16 @@ def complete_task(session: Session, query: dict[str, Any], fields: dict[str, Any
     return one(commands.complete_task(session, task_id(id), fields.get("completed"), if_match(), query["tz"]))
 
 
-@blueprint.patch("/tasks/<task:id>/checklist/<int:n>")
+@blueprint.patch("/tasks/<task:id>/checklist/<n>")
 @bearer
 @blueprint.arguments(ChecklistItemUpdate())
 @blueprint.response(200, Task, headers=blueprint.headers("ETag"))
-def update_item(session: Session, fields: dict[str, Any], id: str, n: int) -> Response:
+def update_item(session: Session, fields: dict[str, Any], id: str, n: str) -> Response:
     """Change an item of a task's checklist
 
     To add items, take some away or order them anew, set the task's `checklist` as a whole.
     """
-    return one(commands.update_item(session, task_id(id), n, fields, if_match()))
+    return one(commands.update_item(session, task_id(id), item_number(n), fields, if_match()))
 
 
 def one(row: TaskRow, status: int = 200, headers: Mapping[str, str] = NONE) -> Response:
@@ -189,6 +192,13 @@ def task_id(text: str) -> str:
         return canonical_id(text)
     except ValueError:
         raise NotFound("There is no task with this id.") from None
+
+
+def item_number(text: str) -> int:
+    """An item's number in an address. Raises NotFound for what can't be one."""
+    if not NUMBER.fullmatch(text) or int(text) >= MAX_ITEMS:
+        raise NotFound(NO_ITEM)
+    return int(text)
 
 
 def names(ignored: list[str]) -> str:

@@ -186,8 +186,10 @@ def task_out(row: TaskRow) -> dict[str, Any]:
     task = dict(zip(FIELDS, _values(row), strict=False))
     task["priority"] = PRIORITIES[task["priority"] - 1]
     task["due_date"] = task["due_date"] or row.due_at
-    items = task["checklist"]
-    task["checklist_done"], task["checklist_total"] = sum(item["completed"] for item in items), len(items)
+    if items := task["checklist"]:
+        task["checklist_done"], task["checklist_total"] = sum(item["completed"] for item in items), len(items)
+    else:
+        task["checklist_done"] = task["checklist_total"] = 0
     return task
 
 

@@ -48,9 +48,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, array
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from ..db.models import MAX_ITEMS, MAX_POSITION, QUOTA, TIME, owners, tasks, tombstones
+from ..db.models import MAX_POSITION, QUOTA, TIME, owners, tasks, tombstones
 from ..db.session import LOCK_OWNER, MAKE_OWNER, Session
-from ..errors import Missing, PreconditionFailed
+from ..errors import NO_ITEM, Missing, PreconditionFailed
 from .columns import DEFAULTS, SENT, columns
 from .queries import ETAG, LIVE, MINE, OWNER, TASK, THIS, TaskRow, etag, get_task, holds
 
@@ -252,17 +252,12 @@ def update_task(session: Session, id: str, fields: dict[str, Any], versions: Ver
 
 def update_item(session: Session, id: str, number: int, fields: dict[str, Any], versions: Versions) -> TaskRow:
     """Set `fields` of an item of the task's checklist, counted from 0. Raises Missing."""
-    missing = Missing(id, versions, f"The task's checklist has no item {number}: they are counted from 0.")
-    if not fields:
-        row = unchanged_task(session, id, versions)
-        if number >= len(row.checklist):
-            raise missing
-        return row
-    values = {"number": min(number, MAX_ITEMS), "new_item": fields}
-    row_then = change_task(session, _set_item(versions is not None), id, versions, values)
-    if row_then is None:
-        raise missing
-    return row_then
+    values = {"number": number, "new_item": fields}
+    statement = _set_item(versions is not None)
+    row = change_task(session, statement, id, versions, values) if fields else unchanged_task(session, id, versions)
+    if row is None or number >= len(row.checklist):
+        raise Missing(id, versions, NO_ITEM)
+    return row
 
 
 def complete_task(session: Session, id: str, completed: bool | None, versions: Versions) -> TaskRow | None:
