@@ -1,30 +1,50 @@
 """/metrics: off by default, for its token alone, the same numbers whichever worker answers."""
 
+import operator
 import os
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from threading import Thread
+from typing import Any
 
+import psycopg2
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import SECRET, assert_problem, run_sql, settings_for, token, user_of
+from tests.conftest import SECRET, assert_problem, run_sql, settings_for, token, user_of, wait_for
+from tests.keyserver import Key, KeyServer
 from tests.live import Service
+from tests.servers import free_port
+from tests.wire import Wire
 from todo_service import create_app
-from todo_service.config import ROOT
+from todo_service.cli import upgrade
+from todo_service.config import ROOT, VERSION
+from todo_service.db.models import REVISION
+from todo_service.http import keys, metrics
 
 TOKEN = secrets.token_urlsafe(24)
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture
-def measured(database_url: str) -> Flask:
+def ask_at_once() -> None:
+    """Have the next page ask the database, however long ago that was done for another test."""
+    metrics.ask_again_in(-1)
+
+
+@pytest.fixture
+def measured(database_url: str, ask_at_once: None) -> Flask:
     return create_app(settings_for(database_url, metrics_token=TOKEN))
 
 
@@ -119,6 +139,198 @@ def test_connections_are_counted(measured: Flask, database_url: str) -> None:
     run_sql(database_url, "SELECT pg_terminate_backend(%(pid)s)", {"pid": pid})
     assert alice.get("/api/tasks").status_code == 200
     assert value(scrape(measured), "todo_database_connections_in_use") == 0
+
+
+def test_waiting_for_a_connection_is_timed(database_url: str, ask_at_once: None) -> None:
+    app = create_app(settings_for(database_url, metrics_token=TOKEN, pool_size=1))
+    alice = user_of(app, "alice")
+    alice.get("/api/tasks")
+    before = scrape(app)
+    with app.extensions["engine"].pool.connect():
+        waiting = Thread(target=alice.get, args=("/api/tasks",))
+        waiting.start()
+        time.sleep(0.3)
+    waiting.join()
+    page = scrape(app)
+    assert value(page, "todo_database_wait_seconds_count") - value(before, "todo_database_wait_seconds_count") == 2
+    waited = value(page, "todo_database_wait_seconds_sum") - value(before, "todo_database_wait_seconds_sum")
+    assert 0.2 < waited < 4
+    # And of who waited in vain.
+    with app.extensions["engine"].pool.connect():
+        assert_problem(alice.get("/api/tasks"), 503)
+    assert value(scrape(app), "todo_database_failures_total", reason="no_connection_free") == 1
+
+
+def test_statements_are_timed_by_the_function_that_sends_them(measured: Flask) -> None:
+    alice = user_of(measured, "alice")
+    id = alice.create("one")["id"]
+    for _ in range(6):
+        # By their name, too (db/prepared.py).
+        assert alice.get(f"/api/tasks/{id}").status_code == 200
+    alice.patch(f"/api/tasks/{id}", json={"title": "two"})
+    alice.get("/api/tasks/stats")
+    alice.post("/api/tasks", json={"title": "three"}, headers={"Idempotency-Key": "x"})
+    alice.post("/api/tasks/batch", json={"operations": [{"op": "delete", "id": id}]})
+    alice.get("/api/tasks/export?format=json")
+    alice.get("/api/tasks/changes")
+    page = scrape(measured)
+    assert value(page, "todo_statement_seconds_count", statement="queries.get_task") == 6
+    assert value(page, "todo_statement_seconds_count", statement="statements.change_task") == 1
+    assert 0 < value(page, "todo_statement_seconds_sum", statement="queries.get_task") < 30
+    names = set(re.findall(r'todo_statement_seconds_count{statement="([^"]+)"}', page))
+    assert len(names) > 7
+    modules = {name.rpartition(".")[2]: module for name, module in sys.modules.items() if "todo_service." in name}
+    for name in names:
+        module, _, function = name.partition(".")
+        assert callable(operator.attrgetter(function)(modules[module])), name
+
+
+def test_failures_of_the_database_are_counted_by_reason(database_url: str, ask_at_once: None, wire: Wire) -> None:
+    app = create_app(settings_for(wire.dsn(), metrics_token=TOKEN))
+    alice = user_of(app, "alice")
+    id = alice.create("one")["id"]
+    with closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM owners WHERE user_id = %s FOR UPDATE", (alice.id,))
+        assert_problem(alice.patch(f"/api/tasks/{id}", json={"title": "two"}), 503)
+    page = scrape(app)
+    assert value(page, "todo_database_failures_total", reason="lock_not_available") == 1
+    # A statement that failed took its time as well.
+    assert value(page, "todo_statement_seconds_sum", statement="statements.change_task") > 1.5
+    # What the client did wrong is none.
+    assert_problem(alice.patch(f"/api/tasks/{id}", json={"recurrence": "FREQ=DAILY"}), 422)
+    assert value(scrape(app), "todo_database_failures_total") == 1
+    wire.hold()
+    assert_problem(alice.get("/api/tasks"), 503)
+    wire.cut()
+    wire.release()
+    alice.get("/api/tasks")
+    assert value(scrape(app), "todo_database_failures_total", reason="unanswered") == 1
+
+
+def test_a_page_is_served_without_the_database(ask_at_once: None) -> None:
+    app = create_app(settings_for(f"postgresql://nobody@127.0.0.1:{free_port()}/none", metrics_token=TOKEN))
+    page = scrape(app)
+    assert value(page, "todo_database_failures_total", reason="unreachable") == 1
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        metrics.ask_again_in(-1)
+        address = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+        app = create_app(settings_for(address, metrics_token=TOKEN))
+        began = time.monotonic()
+        scrape(app)
+        assert time.monotonic() - began < 5
+
+
+def test_refused_tokens_are_counted_by_reason(measured: Flask) -> None:
+    client = measured.test_client()
+    client.get("/api/tasks")
+    for bearer in (token("alice", exp=1), token("alice", exp=2), token("alice", secret="x" * 32)):
+        response = client.get("/api/tasks", headers={"Authorization": f"Bearer {bearer}"})
+        said = assert_problem(response, 401)["detail"].removeprefix("Unauthorized: ")
+        assert value(scrape(measured), "todo_refused_tokens_total", reason=said) > 0
+    assert value(scrape(measured), "todo_refused_tokens_total") == 4
+
+
+def test_what_there_is_too_much_of_is_counted(database_url: str, ask_at_once: None) -> None:
+    app = create_app(settings_for(database_url, metrics_token=TOKEN, rate_limit="3/minute"))
+    alice, bob = user_of(app, "alice"), user_of(app, "bob")
+    assert [alice.get("/api/tasks").status_code for _ in range(5)] == [200, 200, 200, 429, 429]
+    assert [app.test_client().get("/api/tasks").status_code for _ in range(4)] == [401, 401, 401, 429]
+    gate = app.extensions["gate"]
+    with gate.enter(bob.id), gate.enter(bob.id):
+        waiting = Thread(target=bob.post, args=("/api/tasks",), kwargs={"json": {"title": "one too many"}})
+        waiting.start()
+        wait_for(lambda: value(scrape(app), "todo_gate_waiting") == 1, "nobody waits at the gate")
+        waiting.join()
+    page = scrape(app)
+    assert value(page, "todo_gate_waiting") == 0
+    counts = {
+        limit: value(page, "todo_too_many_requests_total", limit=limit) for limit in ("user", "address", "at-once")
+    }
+    assert counts == {"user": 2, "address": 1, "at-once": 1}
+
+
+def test_questions_to_better_auth_are_counted(database_url: str, ask_at_once: None, monkeypatch: Any) -> None:
+    monkeypatch.setattr(keys, "COOL_DOWN_SECONDS", 0)
+    with KeyServer() as server:
+        key = server.add("EdDSA")
+        app = create_app(
+            settings_for(
+                database_url,
+                metrics_token=TOKEN,
+                jwks_url=server.url,
+                issuers=("https://app.example.com",),
+                audience=("https://app.example.com",),
+                session_url=server.url.replace("jwks", "get-session"),
+            )
+        )
+        party = {"iss": "https://app.example.com", "aud": "https://app.example.com"}
+        signed = key.sign({"sub": "alice", "exp": int(time.time()) + 60} | party)
+        client = app.test_client()
+        assert client.get("/api/tasks", headers={"Authorization": f"Bearer {signed}"}).status_code == 200
+        server.answer = "500"
+        other = Key("another", key.alg, key.private).sign({"sub": "alice"})
+        assert client.get("/api/tasks", headers={"Authorization": f"Bearer {other}"}).status_code == 401
+        # What it answers is no session.
+        assert client.get("/api/tasks", headers={"Authorization": f"Bearer {'x' * 32}"}).status_code == 503
+    page = scrape(app)
+    assert value(page, "todo_key_fetches_total", outcome="answered") == 1
+    assert value(page, "todo_key_fetches_total", outcome="failed") == 1
+    assert value(page, "todo_session_questions_total", outcome="failed") == 1
+
+
+def test_overdue_rows_and_schema(make_database: Callable[[], str], ask_at_once: None) -> None:
+    url = make_database()
+    upgrade(url)
+    app = create_app(settings_for(url, metrics_token=TOKEN))
+    alice = user_of(app, "alice")
+    old, new = alice.create("old")["id"], alice.create("new")["id"]
+    alice.delete(f"/api/tasks/{old}")
+    alice.delete(f"/api/tasks/{new}")
+    alice.delete(f"/api/tasks/{alice.create('gone')['id']}?permanent=true")
+    page = scrape(app)
+    assert value(page, "todo_purge_overdue_seconds") == 0
+    assert value(page, "todo_schema_revision") == value(page, "todo_schema_revision_needed") == int(REVISION)
+    assert value(page, "todo_info", version=VERSION) == 1
+    run_sql(url, f"UPDATE tasks SET deleted_at = now() - interval '30 days 1 hour' WHERE id = '{old}'")
+    run_sql(url, "UPDATE tombstones SET purged_at = now() - interval '91 days'")
+    # It was asked less than a minute ago.
+    assert value(scrape(app), "todo_purge_overdue_seconds") == 0
+    asked = value(scrape(app), "todo_statement_seconds_count", statement="retention.overdue")
+    assert asked == 1
+    metrics.ask_again_in(-1)
+    page = scrape(app)
+    assert value(page, "todo_purge_overdue_seconds", kind="tasks") == pytest.approx(3600, abs=60)
+    assert value(page, "todo_purge_overdue_seconds", kind="tombstones") == pytest.approx(86400, abs=60)
+    assert value(page, "todo_purge_overdue_seconds", kind="answers") == 0
+    app.test_cli_runner().invoke(args=["purge"])
+    run_sql(url, "UPDATE alembic_version SET version_num = '0001'")
+    metrics.ask_again_in(-1)
+    page = scrape(app)
+    assert value(page, "todo_purge_overdue_seconds") == 0
+    assert value(page, "todo_schema_revision") == 1
+
+
+def test_the_page_lists_what_is_served(measured: Flask) -> None:
+    """docs/metrics.md, line by line: name, type, labels, meaning."""
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|(.*)\| (.*) \|$", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
+    listed = {name: (kind, re.findall(r"\w+", labels), meaning) for name, kind, labels, meaning in rows}
+    served = {}
+    for family in text_string_to_metric_families(scrape(measured)):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        # Processes that share their numbers have none of these.
+        if not name.endswith("_created"):
+            served[name] = (family.type, family.documentation)
+    assert served == {name: (kind, meaning) for name, (kind, _, meaning) in listed.items()}
+    for instrument in instruments(measured):
+        [family] = instrument.collect()
+        labels = listed[family.name + ("_total" if family.type == "counter" else "")][1]
+        # Other labels than those that it has are refused.
+        assert instrument.labels(**dict.fromkeys(labels, "x")) if labels else not instrument._labelnames
+
+
+def instruments(app: Flask) -> list[Any]:
+    made = app.extensions["metrics"].instruments
+    return [value for name, value in vars(made).items() if name != "registry"]
 
 
 def test_workers_are_counted_together(database_url: str) -> None:

@@ -76,8 +76,8 @@ class Unauthorized(Problem):
 
     def __init__(self, reason: str | None = None) -> None:
         challenge = "Bearer" if reason is None else f'Bearer error="invalid_token", error_description="{reason}"'
-        detail = reason or "send a token: `Authorization: Bearer <token>`."
-        super().__init__(f"Unauthorized: {detail}", headers={"WWW-Authenticate": challenge})
+        self.reason = reason or "send a token: `Authorization: Bearer <token>`."
+        super().__init__(f"Unauthorized: {self.reason}", headers={"WWW-Authenticate": challenge})
 
 
 class Forbidden(Problem):
@@ -143,12 +143,13 @@ class Invalid(Problem):
 
 
 class TooManyRequests(Problem):
-    """Over a limit; `retry_after` in whole seconds."""
+    """Over a limit, of those of a "user", of an "address", or of changes "at-once"; `retry_after` in whole seconds."""
 
     status, code = 429, "rate-limited"
 
-    def __init__(self, detail: str, retry_after: int, code: str | None = None) -> None:
+    def __init__(self, detail: str, retry_after: int, limit: str = "user", code: str | None = None) -> None:
         super().__init__(detail, code=code, headers={"Retry-After": str(retry_after)})
+        self.limit = limit
 
 
 class Unavailable(Problem):
@@ -183,7 +184,7 @@ def render(problem: Problem) -> Response:
     """The one way out: RFC 9457 members, and `message` for clients that read that name instead of `detail`."""
     if isinstance(problem, Unavailable) and problem.reason:
         log.warning("%s", problem.reason)
-    g.failure = problem.code
+    g.failure = problem
     again = current_app.extensions["error"]
     kind = "application/json" if again else PROBLEM_JSON
     response = Response(document(problem, g.get("request_id"), again), problem.status, content_type=kind)

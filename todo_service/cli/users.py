@@ -11,6 +11,7 @@ from flask.cli import with_appcontext
 from ..api.transfer import TYPES, put_aside
 from ..schemas.tasks import task_out
 from ..tasks import retention
+from ..tasks.kept import kept as found
 from .base import Command, session_of
 
 
@@ -20,7 +21,7 @@ from .base import Command, session_of
 def user(user_id: str) -> None:
     """Tell what is kept of USER_ID: how much, since when, how large; nothing of what it says."""
     with session_of(user_id) as session:
-        kept = retention.kept(session)
+        kept = found(session)
     if kept is None:
         click.echo(f"nothing is kept of a user {user_id}")
         return

@@ -7,8 +7,8 @@ connection that others need. Here they wait before they take a connection, for a
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from ..errors import TooManyRequests
 
@@ -17,7 +17,9 @@ PATIENCE = 1
 
 
 class Gate:
-    """Lets `at_work` changes of each user in at once, while up to `waiting` more wait."""
+    """Lets `at_work` changes of each user in at once, while up to `waiting` more wait, each in a `watch`."""
+
+    watch: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def __init__(self, at_work: int, waiting: int) -> None:
         self.at_work, self.waiting = at_work, waiting
@@ -43,10 +45,11 @@ class Gate:
         free = False
         if self._outside[owner] < self.waiting:
             self._outside[owner] += 1
-            free = self._changed.wait_for(lambda: self._inside[owner] < self.at_work, PATIENCE)
+            with self.watch():
+                free = self._changed.wait_for(lambda: self._inside[owner] < self.at_work, PATIENCE)
             take_one(self._outside, owner)
         if not free:
-            raise TooManyRequests("Too many changes at once; try again in a moment.", 1, code="too-many-at-once")
+            raise TooManyRequests("Too many changes at once; try again in a moment.", 1, "at-once", "too-many-at-once")
 
 
 def gate_for(threads: int, connections: int) -> Gate:

@@ -9,6 +9,8 @@ result, and not for long: requests with keys that are there go on. What a token 
 import logging
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from http.client import HTTPException
 from typing import Any
 
@@ -29,7 +31,9 @@ ROTATION_PATIENCE_SECONDS = 1
 
 
 class KeyServer:
-    """The keys at `url`. `key` is safe to call from many threads."""
+    """The keys at `url`, each time fetched in a `watch`. `key` is safe to call from many threads."""
+
+    watch: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -74,7 +78,8 @@ class KeyServer:
 
     def _replace_keys(self) -> None:
         try:
-            self._keys = fetch(self.url)
+            with self.watch():
+                self._keys = fetch(self.url)
             self._fetched = time.monotonic()
         except (OSError, HTTPException, ValueError, RecursionError) as error:
             log.warning("the keys could not be fetched from the key server: %s", error)

@@ -72,7 +72,7 @@ class Limiter:
         seconds = min(window, max(1, math.ceil(end - time.time())))
         g.rate = f'"{policy}";q={limit};w={window}', f'"{policy}";r={max(0, limit - count)};t={seconds}'
         if count > limit:
-            raise TooManyRequests(f"Too many requests; try again in {seconds} s.", seconds)
+            raise TooManyRequests(f"Too many requests; try again in {seconds} s.", seconds, policy)
 
 
 def counter_at(url: str) -> Counter:

@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from http.client import HTTPException
 from typing import Any
@@ -36,7 +37,12 @@ BUSY = "Session tokens can't be verified at the moment; please try again."
 
 
 class SessionServer:
-    """Asks the `get-session` at `url`; so many `threads` the process has. Safe to call from many threads."""
+    """Asks the `get-session` at `url`, each time in a `watch`; so many `threads` the process has.
+
+    Safe to call from many threads.
+    """
+
+    watch: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def __init__(self, url: str, threads: int) -> None:
         self.url = url
@@ -90,9 +96,10 @@ class SessionServer:
             # With its signature it is what the cookie holds, which Better Auth takes without its bearer plugin.
             headers["Cookie"] = "; ".join(f"{name}={quote(token, safe='')}" for name in COOKIES)
         try:
-            session = outgoing.get(self.url, headers, TIMEOUT_SECONDS)
-            if session is not None:
-                end_of(session)
+            with self.watch():
+                session = outgoing.get(self.url, headers, TIMEOUT_SECONDS)
+                if session is not None:
+                    end_of(session)
             answers.append(session)
         except (OSError, HTTPException, ValueError, TypeError, KeyError, RecursionError) as error:
             log.warning("Better Auth could not be asked for a session: %s", error)

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     CTE,
     ColumnElement,
-    DateTime,
-    Row,
     Select,
     Table,
     bindparam,
@@ -135,41 +133,31 @@ def _due() -> Select[*tuple[Any, ...]]:
     return select(*(select(func.count()).where(old).scalar_subquery() for old in (TRASH, TOMBSTONES, ANSWERS)))
 
 
+def _overdue() -> Select[*tuple[Any, ...]]:
+    """For how many seconds the oldest of each should have been gone; null without any.
+
+    Two are found at once by their index; of the trash, the index of all that is in it is read.
+    """
+    kept = (tasks.c.deleted_at, TRASH_DAYS * 24), (tombstones.c.purged_at, TOMBSTONE_DAYS * 24)
+    ages = [
+        select(func.extract("epoch", func.now() - func.min(moment)) - literal_column(str(hours * 3600)))
+        for moment, hours in (*kept, (answers.c.created_at, ANSWER_HOURS))
+    ]
+    return select(*(age.scalar_subquery() for age in ages))
+
+
 def _remove(table: Table) -> Select[*tuple[Any, ...]]:
     """All of an owner's; how many."""
     gone = delete(table).where(table.c.user_id == OWNER).returning(ONE).cte("gone")
     return select(func.count()).select_from(gone)
 
 
-def _kept() -> Select[*tuple[Any, ...]]:
-    live = tasks.c.deleted_at.is_(None)
-    size = func.coalesce(func.sum(func.pg_column_size(literal_column("tasks.*"))), literal_column("0"))
-    numbers = (
-        func.count().filter(live, ~tasks.c.completed).label("pending"),
-        func.count().filter(live, tasks.c.completed).label("completed"),
-        func.count(tasks.c.deleted_at).label("trashed"),
-        func.timezone(literal_column("'UTC'"), func.min(tasks.c.created_at), type_=DateTime()).label("first"),
-        func.timezone(literal_column("'UTC'"), func.max(tasks.c.updated_at), type_=DateTime()).label("last"),
-        size.label("size"),
-    )
-    counted = select(*numbers).where(tasks.c.user_id == OWNER).subquery("counted")
-    others = (
-        select(func.count()).where(table.c.user_id == OWNER).scalar_subquery().label(table.name)
-        for table in (tombstones, answers)
-    )
-    return (
-        select(*counted.c, *others, owners.c.revision)
-        .join_from(owners, counted, true())
-        .where(owners.c.user_id == OWNER)
-    )
-
-
-DUE, KEPT = _due(), _kept()
+DUE, OVERDUE = _due(), _overdue()
 FORGET = tuple(_remove(table) for table in (tasks, tombstones, answers, owners))
 
 
 class Counts(NamedTuple):
-    """How many of each."""
+    """How many, or how long, of each."""
 
     tasks: int
     tombstones: int
@@ -195,9 +183,9 @@ def due(session: Session) -> Counts:
     return Counts(*session.execute(DUE).one())
 
 
-def kept(session: Session) -> Row[*tuple[Any, ...]] | None:
-    """How much there is of the session's owner, since when, and how large it is in bytes; None if there is nothing."""
-    return session.execute(KEPT, {"owner": session.owner}).one_or_none()
+def overdue(session: Session) -> Counts:
+    """For how many seconds the oldest of each should have been removed; 0 if there is none such."""
+    return Counts(*(max(0, int(seconds or 0)) for seconds in session.execute(OVERDUE).one()))
 
 
 def _counts(session: Session, step: Select[*tuple[Any, ...]]) -> Iterator[int]:
