@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from flask import Flask
 
 from tests.conftest import SECRET, User, settings_for, user_of
 from todo_service import create_app
+from todo_service.config import ROOT
 
 
 @pytest.fixture
@@ -50,6 +52,84 @@ def test_text_line(database_url: str, restored: None, capsys: pytest.CaptureFixt
     text = capsys.readouterr().err
     assert text.count("\n") == 1
     assert " INFO todo_service.requests: GET /api/tasks 200 " in text
+
+
+TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACED = f"00-{TRACE_ID}-{PARENT_ID}-01"
+
+
+@pytest.mark.parametrize("given", [TRACED, f"cc-{TRACE_ID}-{PARENT_ID}-00", f"cc-{TRACE_ID}-{PARENT_ID}-00-more"])
+def test_trace_is_in_the_line(
+    database_url: str, restored: None, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    app = json_app(database_url)
+    response = user_of(app, "alice").get("/api/tasks", headers={"traceparent": given})
+    [line] = lines(capsys)
+    assert (line["trace_id"], line["parent_id"]) == (TRACE_ID, PARENT_ID)
+    assert line["request_id"] == response.headers["X-Request-ID"]
+    assert not {"traceparent", "traceresponse", "tracestate"} & {name.lower() for name, _ in response.headers}
+
+
+def test_trace_is_in_the_text(database_url: str, restored: None, capsys: pytest.CaptureFixture[str]) -> None:
+    app = create_app(settings_for(database_url))
+    user_of(app, "alice").get("/no/such/path", headers={"traceparent": TRACED})
+    assert capsys.readouterr().err.endswith(f" trace={TRACE_ID} parent={PARENT_ID}\n")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "00",
+        TRACED[:-1],
+        TRACED + "-more",
+        TRACED + "x",
+        TRACED.replace("00-", "ff-", 1),
+        TRACED.replace("00-", "cc-", 1) + "more",
+        TRACED.upper(),
+        TRACED.replace("0af", "0ag"),
+        f"00-{'0' * 32}-{PARENT_ID}-01",
+        f"00-{TRACE_ID}-{'0' * 16}-01",
+        f"{TRACED},{TRACED}",
+        f"cc-{TRACE_ID}-{PARENT_ID}-00-\u2028",
+        TRACED.replace("7", "\u0667"),
+    ],
+)
+def test_malformed_trace_is_ignored(
+    database_url: str, restored: None, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    app = json_app(database_url)
+    header = {"HTTP_TRACEPARENT": given.encode().decode("latin-1")}
+    assert user_of(app, "alice").get("/api/tasks", environ_overrides=header).status_code == 200
+    [line] = lines(capsys)
+    known = given.startswith("cc-") and given[55:56] == "-"
+    assert ("trace_id" in line, "parent_id" in line) == (known, known)
+    assert "\u2028" not in line["message"]
+
+
+def test_the_page_lists_the_fields(database_url: str, restored: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/logs.md: which fields there are, in which lines, and the examples' own."""
+    page = (ROOT / "docs/logs.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| [^|]+ \|$", page, re.MULTILINE)
+    listed = {lines: {name for name, where in rows if where == lines} for lines in {where for _, where in rows}}
+    app = json_app(database_url)
+
+    @app.get("/broken")
+    def broken() -> Any:
+        raise RuntimeError("inside")
+
+    user_of(app, "alice").get("/broken", headers={"traceparent": TRACED})
+    bug, line = lines(capsys)
+    logging.getLogger("todo_service.test").warning("of no request")
+    [other] = lines(capsys)
+    assert set(other) == listed["all"]
+    assert set(line) == listed["all"] | listed["requests"] | listed["requests, errors"] | listed["traced requests"]
+    assert set(bug) == listed["all"] | listed["errors"] | listed["requests, errors"]
+    example = json.loads(re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0])
+    assert list(example) == list(line)
+    nginx = re.search(r"log_format refusals (.*?);\n", (ROOT / "deploy/nginx.conf").read_text(), re.DOTALL)
+    assert nginx
+    assert set(re.findall(r"`(\w+)`", page.partition("## nginx")[2])) >= set(re.findall(r'"(\w+)":', nginx[1]))
 
 
 def test_level(database_url: str, restored: None, capsys: pytest.CaptureFixture[str]) -> None:

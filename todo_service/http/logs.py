@@ -19,6 +19,12 @@ log = logging.getLogger("todo_service.requests")
 
 LINE = "%s %s %s %sms user=%s id=%s"
 FIELDS = ("method", "path", "status", "ms", "user", "request_id")
+# Of requests that are part of a trace: the trace, and who in it sent the request.
+TRACE = ("trace_id", "parent_id")
+# As W3C's Trace Context has it: there is no version ff; a later one than 00 may have more behind the flags.
+TRACEPARENT = re.compile(
+    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?", flags=re.ASCII
+)
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", flags=re.ASCII)
 
 
@@ -32,7 +38,7 @@ class JsonLine(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+        line |= {name: getattr(record, name) for name in FIELDS + TRACE if hasattr(record, name)}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line, default=str).decode()
@@ -66,7 +72,10 @@ def end(response: Response) -> Response:
     response.headers.add("X-Request-ID", g.request_id)
     if log.isEnabledFor(logging.INFO):
         ms = round((time.perf_counter() - g.began) * 1000, 1)
-        log.handle(Line(request.method, quote(request.path), response.status_code, ms, g.get("owner"), g.request_id))
+        line = Line(request.method, quote(request.path), response.status_code, ms, g.get("owner"), g.request_id)
+        if "HTTP_TRACEPARENT" in request.environ:
+            line.trace(request.environ["HTTP_TRACEPARENT"])
+        log.handle(line)
     return response
 
 
@@ -83,6 +92,12 @@ class Line(logging.LogRecord):
         line = LINE % values
         self.msg = line if line.isprintable() else LINE % tuple(map(printable, values))
         self.__dict__.update(zip(FIELDS, values, strict=True))
+
+    def trace(self, traceparent: str) -> None:
+        """Say which trace the request is part of; a header that is malformed counts as none."""
+        if found := TRACEPARENT.fullmatch(traceparent):
+            self.__dict__.update(zip(TRACE, found.groups(), strict=True))
+            self.msg += f" trace={found[1]} parent={found[2]}"
 
 
 def printable(value: object) -> object:
