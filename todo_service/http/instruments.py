@@ -38,6 +38,12 @@ class Instruments:
         self.key_fetches = counter("key_fetches", "Fetches of the public keys that tokens are verified by.", "outcome")
         self.questions = counter("session_questions", "Questions to Better Auth, whose a session is.", "outcome")
 
+        # There from the start, so that the first time is seen as a change.
+        self.problems.labels("internal-error")
+        for outcome in ("answered", "failed"):
+            self.key_fetches.labels(outcome)
+            self.questions.labels(outcome)
+
         self.in_use = sum_of_all("database_connections_in_use", "Connections that a request is using.")
         self.size = sum_of_all("database_connections_max", "As many are in use at most.")
         self.size.set(connections)
