@@ -344,6 +344,10 @@ def test_workers_are_counted_together(database_url: str) -> None:
             assert value(page, "todo_requests_total", route="/api/tasks", status="200") == 60
             assert value(page, "todo_request_seconds_count", route="/api/tasks") == 60
             assert value(page, "todo_database_connections_in_use") == 0
+            # Whichever worker is asked: the database was asked once.
+            assert value(page, "todo_statement_seconds_count", statement="retention.overdue") == 1
+            assert value(page, "todo_schema_revision") == value(page, "todo_schema_revision_needed") == int(REVISION)
+            assert value(page, "todo_info", version=VERSION) == 1
         # The counts of a worker that is gone stay, its connections don't.
         for worker in service.workers():
             os.kill(worker, signal.SIGKILL)
