@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    ScalarSelect,
     Select,
     Table,
     bindparam,
@@ -138,12 +139,16 @@ def _overdue() -> Select[*tuple[Any, ...]]:
 
     Two are found at once by their index; of the trash, the index of all that is in it is read.
     """
-    kept = (tasks.c.deleted_at, TRASH_DAYS * 24), (tombstones.c.purged_at, TOMBSTONE_DAYS * 24)
-    ages = [
-        select(func.extract("epoch", func.now() - func.min(moment)) - literal_column(str(hours * 3600)))
-        for moment, hours in (*kept, (answers.c.created_at, ANSWER_HOURS))
-    ]
-    return select(*(age.scalar_subquery() for age in ages))
+
+    def since(moment: ColumnElement[datetime], old: ColumnElement[bool], hours: int) -> ScalarSelect[Any]:
+        age = func.extract("epoch", func.now() - func.min(moment)) - literal_column(str(hours * 3600))
+        return select(age).where(old).scalar_subquery()
+
+    return select(
+        since(tasks.c.deleted_at, TRASH, TRASH_DAYS * 24),
+        since(tombstones.c.purged_at, TOMBSTONES, TOMBSTONE_DAYS * 24),
+        since(answers.c.created_at, ANSWERS, ANSWER_HOURS),
+    )
 
 
 def _remove(table: Table) -> Select[*tuple[Any, ...]]:
@@ -185,7 +190,7 @@ def due(session: Session) -> Counts:
 
 def overdue(session: Session) -> Counts:
     """For how many seconds the oldest of each should have been removed; 0 if there is none such."""
-    return Counts(*(max(0, int(seconds or 0)) for seconds in session.execute(OVERDUE).one()))
+    return Counts(*(int(seconds or 0) for seconds in session.execute(OVERDUE).one()))
 
 
 def _counts(session: Session, step: Select[*tuple[Any, ...]]) -> Iterator[int]:
