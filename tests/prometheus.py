@@ -48,6 +48,7 @@ class Prometheus:
     now: float | None = None
 
     def __init__(self, service: Service, token: str) -> None:
+        self.service = service
         self._folder = Path(tempfile.mkdtemp(prefix="todo-prometheus-"))
         self.port = free_port()
         shutil.copy(FILES / "alerts.yml", self._folder)

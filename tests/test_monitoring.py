@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import secrets
 import subprocess
@@ -22,11 +23,12 @@ from tests.prometheus import FILES, Prometheus, program
 from todo_service.config import ROOT
 
 TOKEN = secrets.token_urlsafe(24)
-LISTED = dict(re.findall(r"^\| `(\w+)` \| \w+ \|(.*?)\|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE))
+PAGE = (ROOT / "docs/metrics.md").read_text()
+LISTED = dict(re.findall(r"^\| `(\w+)` \| \w+ \|(.*?)\|", PAGE, re.MULTILINE))
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboard.json").read_text())
 RULES = [rule for group in yaml.safe_load((FILES / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
 # What Grafana puts in by itself.
-FILLED_IN = {"$__rate_interval": "30s", "$instance": ".*"}
+FILLED_IN = {"$__rate_interval": "1m", "$instance": ".*"}
 # What is nothing where nobody waits, and nothing is overdue.
 MAY_BE_ZERO = ("Connections-A", "Waiting-B", "Overdue for the purge-A")
 
@@ -75,6 +77,8 @@ def watched(database_url: str) -> Iterator[Prometheus]:
                 refuse(service)
                 wait_for_a_lock(service, database_url)
                 time.sleep(2.5)
+            # A scrape may come too late on a busy machine, and is none then.
+            wait_for(lambda: prometheus.query("up == 1"), "the service is not up any more")
             prometheus.now = time.time()
             yield prometheus
 
@@ -142,12 +146,12 @@ def test_dashboard_is_whole(watched: Prometheus) -> None:
             assert set(found["metric"]) == named, target
 
 
-def test_alerts_are_loaded_and_quiet_or_known(watched: Prometheus) -> None:
-    """Prometheus takes them all; those that fire are of what was done to the service."""
+def test_alerts_are_loaded_and_quiet(watched: Prometheus) -> None:
+    """Prometheus takes them all; nothing that was done to the service was a bug, and the rest was over soon."""
     wait_for(lambda: all(rule["health"] == "ok" for rule in rules(watched)), "rules are not evaluated")
     assert [rule["name"] for rule in rules(watched)] == [rule["alert"] for rule in RULES]
     firing = {alert["labels"]["alertname"] for alert in watched.get("alerts")["alerts"] if alert["state"] == "firing"}
-    assert not firing - {"TodoBetterAuthUnreachable"}
+    assert not firing
 
 
 def rules(prometheus: Prometheus) -> list[dict[str, Any]]:
@@ -168,11 +172,21 @@ def test_only_what_is_measured_is_asked_for() -> None:
             assert labels <= own | set(re.findall(r"\w+", LISTED[listed])), expression
 
 
-def test_alerts_do_what_they_should() -> None:
+def test_the_pages_commands(watched: Prometheus) -> None:
+    """Those of docs/metrics.md; promtool tries the alerts on alerts_test.yml."""
+    curl, promtool = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    asked = run(curl.replace("http://localhost:8000", watched.service.url), METRICS_TOKEN=TOKEN)
+    assert "todo_requests_total{" in asked
+    program("promtool")
+    assert run(promtool).count("SUCCESS") == 2
+
+
+def run(script: str, **environment: str) -> str:
     done = subprocess.run(
-        [program("promtool"), "test", "rules", "alerts_test.yml"], cwd=FILES, capture_output=True, text=True, timeout=60
+        ["bash", "-euc", script], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_each_alert_is_tried_and_in_the_runbook() -> None:
@@ -188,11 +202,3 @@ def test_each_alert_is_tried_and_in_the_runbook() -> None:
     for rule, (name, text) in zip(RULES, parts, strict=True):
         assert rule["annotations"]["runbook"] == f"docs/runbook.md#{name.lower()}"
         assert re.findall(r"^- \*\*(.*?)\*\*: \S", text, re.MULTILINE) == ["Symptom", "Cause", "What to do"], name
-
-
-def test_the_configuration_is_one() -> None:
-    done = subprocess.run(
-        [program("promtool"), "check", "config", "--syntax-only", "prometheus.yml"],
-        cwd=FILES, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
