@@ -21,6 +21,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from tests.conftest import SECRET, token
 from tests.ledger import Ledger, State, Task, state_of
 from tests.live import Answer
 from tests.tries import DONE_BEFORE, Attempt, Tries, expect
@@ -31,11 +32,11 @@ PAUSE_SECONDS = 0.01
 class Client:
     """One of the clients: `start`, `end`, `wait`. Then `ledger` has what it knows, `broken` what no promise allows."""
 
-    def __init__(self, url: str, user: str, name: str, attempts: list[Attempt]) -> None:
+    def __init__(self, url: str, user: str, name: str, attempts: list[Attempt], bearer: str = "") -> None:
         self.name = name
         self.ledger = Ledger(user)
         self.broken: list[str] = []
-        self._tries = Tries(url, user, name, attempts)
+        self._tries = Tries(url, bearer or token(user, SECRET), name, attempts)
         self._texts = (f"{name}-{number}" for number in count(1))
         self._random = random.Random(name)
         self._ending = threading.Event()

@@ -29,9 +29,9 @@ START_SECONDS = 10
 
 
 class Proxy:
-    """nginx in front of `service`. `port` is that of plain HTTP, `tls_port` of TLS. A context manager."""
+    """nginx in front of `services`. `port` is that of plain HTTP, `tls_port` of TLS. A context manager."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, *services: Service) -> None:
         program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
         if program is None:
             pytest.skip("nginx is not installed (Debian package: nginx-light)")
@@ -45,7 +45,8 @@ class Proxy:
         self.tls_port = tls_port
         self.url = f"http://127.0.0.1:{self.port}"
         values = {
-            "UPSTREAM": f"127.0.0.1:{service.port}",
+            # What nginx makes of a name with an address for each.
+            "UPSTREAM": " max_fails=0; server ".join(f"127.0.0.1:{service.port}" for service in services),
             "PORT": f"127.0.0.1:{self.port}",
             "CORS_ORIGINS": f"{ORIGIN}, https://other.test",
             "SCRATCH": str(self._folder),

@@ -142,7 +142,7 @@ def postgres_server() -> Iterator[Server]:
     """Like `system_postgres`, giving the `Server`."""
     programs = _postgres_programs()
     password, port = secrets.token_hex(16), free_port()
-    with _folder() as folder:
+    with server_folder() as folder:
         certificate(folder)
         _make_cluster(programs / "initdb", folder, password)
         settings: dict[str, str | int | Path] = {
@@ -172,10 +172,10 @@ def pgbouncer_server(server: str, pool_size: int = 10) -> Iterator[Server]:
     program = _program("pgbouncer", "pgbouncer", "/usr/sbin")
     target, port = parse_dsn(server), free_port()
     own = {**target, "host": "127.0.0.1", "port": str(port), "sslmode": "require"}
-    with _folder() as folder:
+    with server_folder() as folder:
         certificate(folder)
-        _write(folder / "users.txt", f'"{target["user"]}" "{target["password"]}"\n')
-        _write(folder / "pgbouncer.ini", _pgbouncer_settings(target, folder, port, pool_size))
+        write(folder / "users.txt", f'"{target["user"]}" "{target["password"]}"\n')
+        write(folder / "pgbouncer.ini", _pgbouncer_settings(target, folder, port, pool_size))
         argv = [program, folder / "pgbouncer.ini"]
         # SIGTERM stops PgBouncer at once; SIGINT would wait for transactions. The admin console answers by itself,
         # so it can be started while PostgreSQL is down.
@@ -222,13 +222,13 @@ server_tls_sslmode = require
 
 
 def _make_cluster(initdb: Path, folder: Path, password: str) -> None:
-    _write(folder / "password", password)
+    write(folder / "password", password)
     _run(
         initdb, "--pgdata=data", "--username=postgres", "--pwfile=password", "--auth=scram-sha-256",
         "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", folder=folder,
     )  # fmt: skip
     # Neither plain TCP nor the Unix socket: who gets in has used TLS and a password.
-    _write(folder / "data" / "pg_hba.conf", "hostssl all all 127.0.0.1/32 scram-sha-256\n")
+    write(folder / "data" / "pg_hba.conf", "hostssl all all 127.0.0.1/32 scram-sha-256\n")
 
 
 def certificate(folder: Path) -> None:
@@ -292,7 +292,7 @@ def _identity() -> dict[str, Any]:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def server_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="todo-server-"))
     try:
         _hand_over(folder)
@@ -306,7 +306,7 @@ def _hand_over(path: Path) -> None:
         os.chown(path, account.pw_uid, account.pw_gid)
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     path.write_text(text)
     path.chmod(0o600)
     _hand_over(path)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 
+from tests.compose import COMPOSE, environment_of
 from tests.conftest import run_sql, token
 from tests.servers import free_port
 from tests.wire import Wire
@@ -31,9 +31,6 @@ from todo_service.config import ROOT
 
 SECRET = "canary-" + "x" * 32
 SETTINGS = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
-# What compose.yaml settles itself: its own database, and what lies inside the container.
-SETTLED = {"DATABASE_URL", "NEON_DB_URL", "HOST", "PORT", "LOG_FORMAT"}
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -178,22 +175,11 @@ def read_only(command: list[str], user: str) -> tuple[list[str], dict[str, Any]]
     return [*mount, "setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *command], {}
 
 
-def compose_environment(**given: str) -> dict[str, str]:
-    """The service's environment as Compose makes it of `given`: what nobody gave is blank or has its default."""
-
-    def value(match: re.Match[str]) -> str:
-        name, operator, rest = match.groups()
-        assert operator != ":?" or given.get(name), f"{name} is required: {rest}"
-        return given.get(name) or (rest if operator == ":-" else "")
-
-    environment: dict[str, str] = COMPOSE["services"]["todo_service"]["environment"]
-    return {name: re.sub(r"\$\{(\w+)(:[-?])([^}]*)\}", value, text) for name, text in environment.items()}
-
-
 def test_image_serves_as_compose_runs_it(image: Image, database: str) -> None:
     port = free_port()
-    environment = compose_environment(BETTER_AUTH_SECRET=SECRET, POSTGRES_PASSWORD="unused")
-    environment |= {"DATABASE_URL": database, "PORT": str(port), "TRUSTED_HOSTS": ".example.com,localhost"}
+    environment = environment_of("todo_service", BETTER_AUTH_SECRET=SECRET, SERVICE_PASSWORD="unused")
+    environment |= {"DATABASE_URL": database, "RATELIMIT_STORAGE_URI": "memory://"}
+    environment |= {"HOST": "127.0.0.1", "PORT": str(port), "TRUSTED_HOSTS": ".example.com,localhost"}
     migrate = COMPOSE["services"]["migrate"]["command"]
     for _ in range(2):
         done = image.run(migrate, **environment)
@@ -321,35 +307,6 @@ def test_two_migrations_at_once_apply_each_step_once(image: Image, database: str
     errors = [process.communicate(timeout=60)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
     assert len(run_sql(database, "SELECT * FROM alembic_version")) == 1
-
-
-def test_compose_passes_on_every_setting_and_no_other() -> None:
-    text = (ROOT / "compose.yaml").read_text()
-    named = set(re.findall(r"\$\{(\w+)", text))
-    assert named - {"POSTGRES_PASSWORD"} <= SETTINGS
-    assert set(COMPOSE["services"]["todo_service"]["environment"]) - {"PGPASSWORD"} == SETTINGS - SETTLED | {
-        "DATABASE_URL"
-    }
-
-
-@pytest.mark.parametrize("variable", ["POSTGRES_PASSWORD", "BETTER_AUTH_SECRET"])
-def test_compose_has_no_default_for_a_secret(variable: str) -> None:
-    uses = re.findall(rf"\$\{{{variable}\b(..)", (ROOT / "compose.yaml").read_text())
-    assert uses
-    assert set(uses) == {":?"}
-
-
-def test_compose_is_closed_where_it_can_be() -> None:
-    services = COMPOSE["services"]
-    for service in services.values():
-        assert all(re.match(r"127\.0\.0\.1:", port) for port in service.get("ports", []))
-        assert "no-new-privileges:true" in service["security_opt"]
-        assert re.fullmatch(r"\S+:\d\S*", service["image"])
-    assert all(
-        services[name]["read_only"] and services[name]["cap_drop"] == ["ALL"] for name in ("migrate", "todo_service")
-    )
-    conditions = {name: wait["condition"] for name, wait in services["todo_service"]["depends_on"].items()}
-    assert conditions == {"database": "service_healthy", "migrate": "service_completed_successfully"}
 
 
 def test_base_images_are_pinned() -> None:

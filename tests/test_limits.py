@@ -191,10 +191,11 @@ def test_bad_settings_are_refused(changes: dict[str, str], variable: str) -> Non
 class RedisServer:
     """A Redis of its own on a port of 127.0.0.1, which can be killed, halted and started again."""
 
-    def __init__(self, program: str, folder: str) -> None:
+    def __init__(self, program: str, folder: str, *options: str) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
-        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", folder]
+        self._command += options or ("--save", "")
         self.start()
 
     def start(self) -> None:

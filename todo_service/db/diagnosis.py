@@ -37,7 +37,7 @@ REFUSALS = {
     ),
     "42501": (
         "The database can't be used at the moment; please try again.",
-        "the database refuses: {} The user in DATABASE_URL must be the one that migrated, or a member of it.",
+        "the database refuses: {} The user in DATABASE_URL must be the one that migrated, or that of deploy/roles.sql.",
     ),
     "53": (
         "The database has no room left; nothing was changed, please try again later.",
