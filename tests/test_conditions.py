@@ -286,7 +286,7 @@ def test_tags_of_another_life(app: Flask, alice: User, database_url: str, comman
 
     before, nonce = live(), lives(database_url, alice.id)
     title = "second life"
-    invoke(app, *([command, alice.id] if command == "forget" else [command]))
+    invoke(app, *([command, "--yes", alice.id] if command == "forget" else [command]))
     for tag, other, address in zip(before, live(), ("/api/tasks", f"/api/tasks/{id}"), strict=True):
         assert tag != other
         assert tag.partition("-")[0] == other.partition("-")[0]

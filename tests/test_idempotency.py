@@ -282,7 +282,7 @@ def keys_of(url: str, user: User) -> set[str]:
 def test_forget_takes_a_users_keys_along(app: Flask, alice: User, bob: User, database_url: str) -> None:
     for user in (alice, bob):
         post(user)
-    invoke(app, "forget", alice.id)
+    invoke(app, "forget", "--yes", alice.id)
     assert keys_of(database_url, alice) == set()
     assert keys_of(database_url, bob) == {"key-1"}
     assert post(alice).status_code == 201

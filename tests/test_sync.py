@@ -281,7 +281,7 @@ def test_a_token_of_another_life_is_gone(app: Flask, alice: User, command: str, 
         alice.create(f"first life {n}")
     old = Client(alice)
     old.pull(limit)
-    invoke(app, *([command, alice.id] if command == "forget" else [command]))
+    invoke(app, *([command, "--yes", alice.id] if command == "forget" else [command]))
     assert_problem(alice.get(f"/api/tasks/changes?since={old.next}"), 410, "gone")
     for n in range(3):
         alice.create(f"second life {n}")
@@ -296,7 +296,7 @@ def test_who_had_nothing_goes_on_in_any_life(app: Flask, alice: User) -> None:
     client = Client(alice)
     client.sync()
     alice.create("first life")
-    invoke(app, "forget", alice.id)
+    invoke(app, "forget", "--yes", alice.id)
     alice.create("second life")
     alice.create("second life")
     client.sync(limit=1)

@@ -42,7 +42,7 @@ from ..schemas.tasks import ID as EXAMPLE_ID
 from ..schemas.tasks import Task, Variant, only
 from ..tasks import paging
 from ..tasks.paging import Place
-from ..tasks.queries import OWNER, TASK, TaskRow
+from ..tasks.queries import COLUMNS, OWNER, TASK, TaskRow
 from .blueprint import Blueprint
 
 LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
@@ -113,7 +113,8 @@ def _feed() -> Select[*tuple[Any, ...]]:
     page = select(both).order_by(both.c.change_version, both.c.change_id).limit(bindparam("rows")).lateral("page")
     head = select(owners.c.revision, owners.c.horizon, owners.c.nonce)
     owner = head.where(owners.c.user_id == OWNER).subquery("owner")
-    return select(*owner.c, *page.c).select_from(owner.outerjoin(page, true()))
+    shown = (page.c[name] for name in COLUMNS)
+    return select(*shown, page.c.change_version, page.c.change_id, *owner.c).select_from(owner.outerjoin(page, true()))
 
 
 FEED = _feed()

@@ -6,7 +6,7 @@ of single fields are left to `schemas/fields.py`, checklists to `schemas/checkli
 """
 
 from collections.abc import Collection
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple
 
 import marshmallow as ma
@@ -14,7 +14,7 @@ from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
 from ..db.models import MAX_CATEGORY, MAX_DESCRIPTION, MAX_ITEMS, MAX_POSITION, MAX_TITLE, PRIORITIES, REPEAT_FROM
-from ..tasks.queries import TaskRow
+from ..tasks.queries import COLUMNS, TaskRow
 from .checklist import Checklist, ChecklistItem
 from .fields import (
     DAY,
@@ -178,11 +178,11 @@ class Task(ma.Schema):
 FIELDS = tuple(Task().fields)
 # Fields that are made of a column, where it isn't that of their name.
 MADE_OF = {"due_date": "due_on", "checklist_done": "checklist", "checklist_total": "checklist"}
-_values = attrgetter(*(MADE_OF.get(name, name) for name in FIELDS))
+_values = itemgetter(*(COLUMNS.index(MADE_OF.get(name, name)) for name in FIELDS))
 
 
 def task_out(row: TaskRow) -> dict[str, Any]:
-    """A row with the columns of `queries.TASK` as the JSON object that Task describes."""
+    """A row that begins with the columns of `queries.TASK` as the JSON object that Task describes."""
     task = dict(zip(FIELDS, _values(row), strict=False))
     task["priority"] = PRIORITIES[task["priority"] - 1]
     task["due_date"] = task["due_date"] or row.due_at

@@ -6,13 +6,12 @@ PreconditionFailed when the transaction is over.
 """
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from ..db.session import Session
 from . import ordering, statements
-from .queries import TASK, TaskRow
+from .queries import COLUMNS, ChangedRow, TaskRow
 from .repository import unit_of_work
 from .statements import delete_task, sweep_tasks, trash_task, update_item
 from .unit_of_work import State, UnitOfWork, Versions
@@ -83,5 +82,7 @@ def _one(
 
 def as_row(owner: str, unit: UnitOfWork, state: State) -> TaskRow:
     """A state with its columns by name, as a row of `queries.TASK` has them, and its tag."""
-    shown = {column.name: state[column.name] for column in TASK if column.name != "user_id"}
-    return SimpleNamespace(user_id=owner, etag=unit.etag(state), **shown)
+    row: TaskRow = ChangedRow(
+        etag=unit.etag(state), **{name: owner if name == "user_id" else state[name] for name in COLUMNS}
+    )
+    return row

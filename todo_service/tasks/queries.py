@@ -3,11 +3,12 @@
 Changes stand in `commands.py` and `statements.py`, which borrow TASK, MINE and THIS from here.
 """
 
+from collections import namedtuple
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any, NamedTuple
+from typing import cast as cast_to
 
 from sqlalchemy import (
     ColumnElement,
@@ -34,9 +35,6 @@ from ..errors import Forbidden, Missing, NotFound, PreconditionFailed, Problem
 from .listing import SORTS, Listing
 from .paging import Place
 
-# A task, its columns by name: out of the database, or as a unit of work has left it.
-TaskRow = Row[*tuple[Any, ...]] | SimpleNamespace
-
 OWNER = bindparam("owner", type_=Text)
 MINE = tasks.c.user_id == OWNER
 THIS = tasks.c.id == bindparam("task", type_=ID)
@@ -62,10 +60,14 @@ def etag(version: ColumnElement[int], nonce: ColumnElement[str]) -> Label[str]:
     return (cast(version, Text) + literal_column("'-'", Text) + nonce).label("etag")
 
 
-# A task as it leaves the database, its columns under their own names.
+# A task as it leaves the database, its columns by their own names. Each row of tasks begins with them, in this order.
 TASK = tuple(
     utc(column) if isinstance(column.type, DateTime) else column for column in tasks.c if column.info.get("shown", True)
 )
+COLUMNS = tuple(column.name for column in TASK)
+TaskRow = Row[*tuple[Any, ...]]
+# What stands for one where a unit of work has made it.
+ChangedRow = cast_to(Any, namedtuple("ChangedRow", [*COLUMNS, "etag"]))
 # Beside TASK, where one task is asked for.
 ETAG = etag(tasks.c.version, owners.c.nonce)
 OWNED = tasks.join(owners, owners.c.user_id == tasks.c.user_id)
@@ -140,7 +142,7 @@ def _list_query(listing: Listing, after_key: bool | None, index_first: bool) -> 
         lateral = page.order_by(*listing.order()).lateral("page")
     else:
         lateral = _cut(select(*columns).where(*conditions, unknown).order_by(*listing.order())).lateral("page")
-    return select(*owner.c, total, *lateral.c).select_from(owner.outerjoin(lateral, true()))
+    return select(*lateral.c, *owner.c, total).select_from(owner.outerjoin(lateral, true()))
 
 
 def _cut(page: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
