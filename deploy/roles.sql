@@ -1,6 +1,6 @@
 -- todo_service, the role that the service logs in as: no superuser, owner of nothing, with no rights but on the rows of
--- the service's tables. psql runs this as the owner of the database, the role that migrates too; on Neon that is the one
--- the console shows. Before the first migration or at any time after it; to repeat it sets the password anew:
+-- the service's tables. psql runs this as the owner of the database, the role that migrates too (on Neon, the one that
+-- the console shows), before the first migration or at any time after it; to repeat it sets the password anew:
 --
 --     SERVICE_PASSWORD=… psql "$OWNERS_DATABASE_URL" -f deploy/roles.sql
 --
@@ -21,8 +21,8 @@ ALTER ROLE todo_service PASSWORD :'password';
 GRANT todo_app TO todo_service;
 
 -- What concerns all users (the purge, readiness, whose task an id is) it does itself, past row-level security, which an
--- owner is past as well. Where the provider lets nobody give BYPASSRLS away, `GRANT <the owner> TO todo_service` does,
--- but then it can drop tables, too.
+-- owner is past as well. Who has BYPASSRLS may give it since PostgreSQL 16, as on Neon; before that, a superuser. Where
+-- nobody may, `GRANT <the owner> TO todo_service` does instead; but then the service can drop tables, too.
 ALTER ROLE todo_service BYPASSRLS;
 SELECT format('GRANT CONNECT ON DATABASE %I TO todo_service', current_database()) \gexec
 GRANT USAGE ON SCHEMA public TO todo_service;
