@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,6 +35,8 @@ TEXT = (ROOT / "compose.yaml").read_text()
 OWN = {*PASSWORDS, "MIGRATE_DATABASE_URL", "TLS_PORT"}
 ISSUER = "https://app.example.com"
 CLIENTS = 6
+# For longer than a client waits for an answer, so that it is the client who tells what was wrong.
+wait = partial(wait_for, seconds=60)
 # Requests a minute, more than a client of the load makes.
 LIMIT = 100_000
 
@@ -212,7 +215,7 @@ def load(stage: Running, keys: KeyServer, *allowed: str) -> Iterator[list[Attemp
     clients = [Client(stage.proxy.url, user, user, attempts, bearer(keys, user)) for user in users]
     for client in clients:
         client.start()
-    wait_for(lambda: len(attempts) > 20 * CLIENTS, "no load")
+    wait(lambda: len(attempts) > 20 * CLIENTS, "no load")
     try:
         yield attempts
         wait_for_more(attempts)
@@ -231,7 +234,7 @@ def load(stage: Running, keys: KeyServer, *allowed: str) -> Iterator[list[Attemp
 def wait_for_more(attempts: list[Attempt]) -> None:
     """Return when every client has had another success."""
     so_far, names = len(attempts), {attempt.name for attempt in attempts}
-    wait_for(lambda: {attempt.name for attempt in attempts[so_far:] if not attempt.error} == names, "no answers")
+    wait(lambda: {attempt.name for attempt in attempts[so_far:] if not attempt.error} == names, "no answers")
 
 
 def served(stage: Running) -> list[int]:
@@ -248,13 +251,13 @@ def test_one_instance_is_killed_under_load(stage: Running, keys: KeyServer) -> N
         for pid in [one.process.pid, *one.workers()]:
             os.kill(pid, signal.SIGKILL)
         one.process.wait()
-        wait_for(lambda: len(attempts) > before + 20 * CLIENTS, "the other one does not serve")
+        wait(lambda: len(attempts) > before + 20 * CLIENTS, "the other one does not serve")
         # Of the moment, one for each client, and what it was repeated with; the other instance serves all that comes.
         assert sum(bool(attempt.error) for attempt in attempts[before:]) <= 2 * CLIENTS
         wait_for_more(attempts)
         so_far = served(stage)
         one.start()
-        wait_for(lambda: all(now > then for now, then in zip(served(stage), so_far, strict=True)), "one does not serve")
+        wait(lambda: all(now > then for now, then in zip(served(stage), so_far, strict=True)), "one does not serve")
 
 
 def test_migrated_under_load(stage: Running, keys: KeyServer, tmp_path: Path) -> None:
