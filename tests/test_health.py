@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from tests.conftest import assert_problem, run_sql, settings_for, stranger, user_of
 from todo_service import cli, create_app
-from todo_service.config import ROOT
+from todo_service.config import ROOT, VERSION
 from todo_service.db.models import REVISION
 
 MIGRATE = "run `flask --app wsgi migrate`"
@@ -28,7 +28,7 @@ def test_a_database_without_the_schema_is_not_ready(make_database: Callable[[], 
     assert response.headers["Retry-After"] == "2"
     assert client.get("/health/live").status_code == 200
     cli.upgrade(url)
-    assert client.get("/health/ready").json == {"status": "ok"}
+    assert client.get("/health/ready").json == {"status": "ok", "version": VERSION, "schema": REVISION}
 
 
 @pytest.mark.parametrize(
