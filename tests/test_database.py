@@ -322,7 +322,7 @@ def test_one_users_changes_leave_connections_to_the_others(database_url: str) ->
 def test_a_statement_that_takes_too_long(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with Wire(database_url) as wire:
         user = user_of(create_app(settings_for(wire.dsn())), "carol")
-        wire.rewrite = lambda sql: sql.replace("SELECT owner.list_etag", "SELECT pg_sleep(60), owner.list_etag")
+        wire.rewrite = lambda sql: sql.replace("SELECT page.user_id", "SELECT pg_sleep(60), page.user_id")
         began = time.monotonic()
         response = user.get("/api/tasks")
         assert time.monotonic() - began < 4

@@ -177,7 +177,7 @@ def test_hosts(database_url: str, host: str, status: int) -> None:
     for path in ("/nothing", "/health", "/health/", "/health/live/x", "/health/ready/../../api/tasks"):
         assert_problem(client.get(path, headers=headers), 404 if status == 200 else 400)
     for path in ("/health/live", "/health/ready"):
-        assert client.get(path, headers=headers).json["status"] == "ok"
+        assert client.get(path, headers=headers).get_json()["status"] == "ok"
 
 
 def test_a_bug_tells_the_log_everything_and_the_client_nothing(
