@@ -39,6 +39,8 @@ class Problem(Exception):
 
     status = 500
     code = "internal-error"
+    # Which kind of 401 or 429, of few; for who counts them (`http/metrics.py`).
+    kind: str | None = None
 
     def __init__(
         self,
@@ -76,8 +78,8 @@ class Unauthorized(Problem):
 
     def __init__(self, reason: str | None = None) -> None:
         challenge = "Bearer" if reason is None else f'Bearer error="invalid_token", error_description="{reason}"'
-        self.reason = reason or "send a token: `Authorization: Bearer <token>`."
-        super().__init__(f"Unauthorized: {self.reason}", headers={"WWW-Authenticate": challenge})
+        self.kind = reason or "send a token: `Authorization: Bearer <token>`."
+        super().__init__(f"Unauthorized: {self.kind}", headers={"WWW-Authenticate": challenge})
 
 
 class Forbidden(Problem):
@@ -149,7 +151,7 @@ class TooManyRequests(Problem):
 
     def __init__(self, detail: str, retry_after: int, limit: str = "user", code: str | None = None) -> None:
         super().__init__(detail, code=code, headers={"Retry-After": str(retry_after)})
-        self.limit = limit
+        self.kind = limit
 
 
 class Unavailable(Problem):
@@ -184,7 +186,8 @@ def render(problem: Problem) -> Response:
     """The one way out: RFC 9457 members, and `message` for clients that read that name instead of `detail`."""
     if isinstance(problem, Unavailable) and problem.reason:
         log.warning("%s", problem.reason)
-    g.failure = problem
+    # Not the problem itself, which would keep all that the request had alive, in a circle.
+    g.failure = problem.code, problem.kind
     again = current_app.extensions["error"]
     kind = "application/json" if again else PROBLEM_JSON
     response = Response(document(problem, g.get("request_id"), again), problem.status, content_type=kind)

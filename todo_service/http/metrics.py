@@ -32,7 +32,7 @@ from ..config import Settings
 from ..db.deadlines import missed
 from ..db.models import VERSION_TABLE
 from ..db.session import Session
-from ..errors import InvalidRequest, Problem, TooManyRequests, Unauthorized
+from ..errors import InvalidRequest, Problem, Unauthorized
 from ..tasks import retention
 from . import rate_limit
 from .authentication import Authenticator, bearer_token
@@ -116,16 +116,11 @@ class Metrics:
         made.requests.labels(method, route, response.status_code).inc()
         made.seconds.labels(method, route).observe(time.perf_counter() - g.began)
         if "failure" in g:
-            self._count(g.failure)
+            code, kind = g.failure
+            made.problems.labels(code).inc()
+            if kind:
+                (made.refused_tokens if response.status_code == 401 else made.too_many).labels(kind).inc()
         return response
-
-    def _count(self, problem: Problem) -> None:
-        made = self.instruments
-        made.problems.labels(problem.code).inc()
-        if isinstance(problem, Unauthorized):
-            made.refused_tokens.labels(problem.reason).inc()
-        elif isinstance(problem, TooManyRequests):
-            made.too_many.labels(problem.limit).inc()
 
     def _connect_in_time(self) -> PoolProxiedConnection:
         began = time.perf_counter()
