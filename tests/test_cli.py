@@ -257,7 +257,7 @@ def test_export_user_is_their_export(app: Flask, alice: User, bob: User, tmp_pat
 
 def test_forget_asks(app: Flask, alice: User) -> None:
     alice.create("kept")
-    assert app.test_cli_runner().invoke(args=["forget", "--yes", alice.id], input="n\n").exit_code == 1
+    assert app.test_cli_runner().invoke(args=["forget", alice.id], input="n\n").exit_code == 1
     assert alice.titles() == ["kept"]
 
 

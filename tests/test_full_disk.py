@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
+import psycopg2
 import pytest
 
 from tests.conftest import assert_problem, run_sql, settings_for, user_of
@@ -53,13 +54,15 @@ def disk(database_server: str) -> Iterator[Disk]:
         folder.rmdir()
 
 
+CONNECTIONS = """
+    SELECT pid FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'todo_service' ORDER BY pid
+"""
+
+
 def connections(url: str) -> list[int]:
-    """The server's processes that serve the app."""
-    sql = """
-        SELECT pid FROM pg_stat_activity
-        WHERE datname = current_database() AND application_name = 'todo_service' ORDER BY pid
-    """
-    return [pid for (pid,) in run_sql(url, sql)]
+    """The server's processes for the service's connections."""
+    return [pid for (pid,) in run_sql(url, CONNECTIONS)]
 
 
 def test_a_full_disk_is_told_as_such_and_costs_no_connection(disk: Disk, capfd: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +70,17 @@ def test_a_full_disk_is_told_as_such_and_costs_no_connection(disk: Disk, capfd: 
     app = create_app(settings_for(disk.url, pool_size=1))
     user = user_of(app, "carol")
     task = user.create("kept")
-    before = connections(disk.url)
+    # Open from the start: for a new one, the server may have to write a file.
+    watcher = psycopg2.connect(disk.url)
+    watcher.autocommit = True
+
+    def now() -> list[int]:
+        with watcher.cursor() as cursor:
+            cursor.execute(CONNECTIONS)
+            return [pid for (pid,) in cursor.fetchall()]
+
+    before = now()
+    assert len(before) == 1
     for _ in range(200):
         # Random, as what is all the same would be compressed.
         tasks = [{"title": "x", "description": secrets.token_hex(1000)} for _ in range(100)]
@@ -77,13 +90,14 @@ def test_a_full_disk_is_told_as_such_and_costs_no_connection(disk: Disk, capfd: 
     assert "no room" in assert_problem(response, 503, "unavailable")["detail"]
     assert response.headers["Retry-After"]
     assert "No space left on device" in capfd.readouterr().err
-    assert connections(disk.url) == before
+    assert now() == before
     # What needs no room goes on, and so does everything where there is some again.
     assert user.get(f"/api/tasks/{task['id']}").json == task
     assert user.get("/health/ready").status_code == 200
     disk.enlarge()
     user.create("again")
-    assert connections(disk.url) == before
+    assert now() == before
+    watcher.close()
 
 
 REFUSE = """

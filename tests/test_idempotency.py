@@ -238,8 +238,8 @@ def test_a_connection_lost_at_the_commit(database_url: str, name: str, instead: 
 
 def test_a_file_may_take_long_to_read(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """Longer than a transaction may otherwise wait for its next message."""
-    monkeypatch.setattr(session, "KEEP", "SET LOCAL idle_in_transaction_session_timeout = 1000; ")
-    todos = "".join(f"BEGIN:VTODO\r\nUID:{n}\r\nSUMMARY:Buy milk {n}\r\nEND:VTODO\r\n" for n in range(20_000))
+    monkeypatch.setattr(session, "KEEP", "SET LOCAL idle_in_transaction_session_timeout = 2000; ")
+    todos = "".join(f"BEGIN:VTODO\r\nUID:{n}\r\nSUMMARY:Buy milk {n}\r\nEND:VTODO\r\n" for n in range(40_000))
     headers = {"Content-Type": "text/calendar", "Idempotency-Key": "key-1"}
     body = f"BEGIN:VCALENDAR\r\n{todos}END:VCALENDAR\r\n"
     response = alice.post("/api/tasks/import", data=body, headers=headers)

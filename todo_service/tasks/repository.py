@@ -22,6 +22,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     case,
+    cast,
     delete,
     func,
     literal_column,
@@ -68,7 +69,7 @@ def _read(order: bool) -> Select[*tuple[Any, ...]]:
     there = tasks.alias("there")
     # What has the place in its series that each of those has or will get when it is completed, and the place behind it:
     # its next occurrence.
-    number = func.coalesce(named.c.occurrence, literal_column("0"))
+    number = cast(func.coalesce(named.c.occurrence, literal_column("0")), BigInteger)
     same_series = tasks.c.series == func.coalesce(named.c.series, named.c.id)
     following = _each(same_series, tasks.c.occurrence == any_(array([number, number + ONE])))
     those = asked_for.join(named, true())

@@ -37,7 +37,7 @@ async function main(): Promise<void> {
   // A whole task may be sent back.
   const changed = await api.PUT("/api/todos/{id}", { params: { path }, body: { ...task, text: "Buy tea" } });
   const done = await api.POST("/api/todos/{id}/toggle", { params: { path }, body: { state: "done" } });
-  const list = await api.GET("/api/todos", { params: { query: { state: "done", sort: "dueDate", priority: "P1" } } });
+  const list = await api.GET("/api/todos", { params: { query: { state: "done", sort: "dueDate", priority: ["P1"] } } });
   const batch = await api.POST("/api/todos/batch", {
     body: {
       operations: [
