@@ -35,11 +35,11 @@ from todo_service.dialect import Dialect
 # These start what they need by themselves, are about nothing that a database could make different, or about what a
 # connection of one's own keeps: they run on the bundled PostgreSQL only, and not once more for each other one.
 ONCE = (
-    *("adding_a_field", "advisories", "auth", "benchmarks", "better_auth", "browser", "chaos", "client_replay"),
+    *("adding_a_field", "advisories", "auth", "benchmarks", "better_auth", "browser", "chaos", "cli", "client_replay"),
     *("compose", "config", "cookie", "deployment", "dialect_document", "dialects", "errors", "example", "exhaustion"),
     *("full_disk", "gate", "jwks", "kubernetes", "large_files", "limits", "logs", "metrics", "monitoring", "openapi"),
-    *("proxy", "raw_http", "recurrence", "schemathesis", "secrets", "session_tokens", "statements", "todobackend"),
-    *("two_commands", "typed_client", "wire"),
+    *("processes", "proxy", "raw_http", "recurrence", "schemathesis", "secrets", "session_tokens", "statements"),
+    *("todobackend", "two_commands", "typed_client", "wire"),
 )
 collect_ignore = [f"test_{name}.py" for name in ONCE] if os.environ.get("TEST_DATABASE_URL") else []
 

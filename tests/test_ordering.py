@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 from itertools import pairwise
 from typing import Any
@@ -272,12 +273,16 @@ def test_what_was_in_the_trash_meanwhile_is_not_at_anothers_place(alice: User) -
 # --- No end of room ---
 
 
+# What it shows of numbers is the same on every PostgreSQL.
+MOVES = 500 if os.environ.get("TEST_DATABASE_URL") else 10_000
+
+
 def test_ten_thousand_moves_between_the_same_two(alice: User, database_url: str) -> None:
     """Each right behind the first: the room between is halved again and again."""
     tasks = [alice.create(f"{number}") for number in range(40)]
     first, rest = tasks[0], tasks[1:]
     expected = [task["title"] for task in rest]
-    for number in range(10_000):
+    for number in range(MOVES):
         task = rest[number % len(rest)]
         moved(alice, task, after=first)
         expected.remove(task["title"])
@@ -287,7 +292,7 @@ def test_ten_thousand_moves_between_the_same_two(alice: User, database_url: str)
     assert order(alice) == ["0", *expected]
     [(revision,)] = run_sql(database_url, "SELECT revision FROM owners WHERE user_id = %(id)s", {"id": alice.id})
     # Some of the tasks around it, once in twenty moves or more: a few changes for each.
-    assert revision < 40 + 10_000 * 3
+    assert revision < 40 + MOVES * 3
 
 
 def test_ten_thousand_tasks_between_the_same_two(alice: User) -> None:
