@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.conftest import assert_problem, settings_for, token
+from tests.conftest import ORIGIN, assert_problem, settings_for, token
 from tests.issuer import Issuer, Session
 from tests.test_auth import ask
 from todo_service import create_app
+from todo_service.dialect import parse
 from todo_service.http import sessions
 
 
@@ -46,6 +47,21 @@ def test_a_session_and_a_jwt_are_the_same_user(issuer: Issuer, real: Flask) -> N
     )
     assert made.status_code == 201
     assert [task["title"] for task in ask(real, ann.hs256()).json] == ["by session"]
+
+
+def test_the_session_in_its_cookie(issuer: Issuer, database_url: str) -> None:
+    """As the browser has it, which Better Auth takes without its bearer plugin."""
+    name = "better-auth.session_token"
+    settings = settings_for(database_url, session_url=f"{issuer.origin}/api/auth/get-session")
+    app = create_app(replace(settings, dialect=parse(f"cookie={name}")))
+    ann, bob = issuer.sign_up("Ann"), issuer.sign_up("Bob")
+    client = app.test_client()
+    client.set_cookie(name, ann.opaque_signed(), domain="localhost")
+    made = client.post("/api/tasks", json={"title": "by cookie"}, headers={"Origin": ORIGIN})
+    assert made.status_code == 201
+    assert [task["title"] for task in ask(app, ann.hs256()).json] == ["by cookie"]
+    assert client.get(f"/api/{bob.user_id}/tasks").status_code == 403
+    assert_problem(client.post("/api/tasks", json={"title": "from elsewhere"}), 403, "cross-site")
 
 
 def test_sign_out_counts_within_the_time(issuer: Issuer, real: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
