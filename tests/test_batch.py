@@ -14,7 +14,7 @@ from tests.wire import Wire
 from todo_service import create_app
 from todo_service.db.models import MAX_BATCH, QUOTA
 
-ABSENT = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
+ABSENT = "0197c9a4-6d2f-7c3e-9b41-404404404404"
 
 Task = dict[str, Any]
 

@@ -13,7 +13,7 @@ from todo_service import create_app
 from todo_service.api.blueprint import BESIDE
 
 JSON = {"Content-Type": "application/json"}
-ID = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
+ID = "0197c9a4-6d2f-7c3e-9b41-404404404404"
 
 
 @pytest.mark.parametrize(

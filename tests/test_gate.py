@@ -130,7 +130,7 @@ def test_errors_keep_no_places(wire: Wire, alice: User, what: str) -> None:
         "a bug": lambda sql: sql.replace("UPDATE tasks", "UPDATE no_such_table"),
         "a lost connection": lambda sql: "RESET ROLE; SELECT pg_terminate_backend(pg_backend_pid())",
     }.get(what)
-    path = f"/api/tasks/{'0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10' if what == 'absent' else id}"
+    path = f"/api/tasks/{'0197c9a4-6d2f-7c3e-9b41-404404404404' if what == 'absent' else id}"
     title = "x" * (2_000_000 if what == "too large" else 2000 if what == "invalid" else 1)
     statuses = {user.patch(path, json={"title": title}).status_code for _ in range(AT_WORK + WAITING + 1)}
     assert statuses == {{"invalid": 422, "too large": 413, "absent": 404, "a bug": 500}.get(what, 503)}

@@ -26,7 +26,7 @@ from todo_service.db import prepared
 from todo_service.db.session import Session
 from todo_service.tasks.listing import SORTS
 
-ABSENT = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
+ABSENT = "0197c9a4-6d2f-7c3e-9b41-404404404404"
 # (method, path) -> body. An operation that names a task, `{id}`, is for the owner's, any other for the caller's own.
 CASES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("get", "/api/tasks"): None,
@@ -435,7 +435,7 @@ def test_round_trips(wire: Wire, alice: User, name: str, trips: int) -> None:
         "stats": lambda: carol.get("/api/tasks/stats"),
         "batch": lambda: carol.post("/api/tasks/batch", json=many),
         "of another user": lambda: carol.get(f"/api/tasks/{foreign['id']}"),
-        "absent": lambda: carol.get("/api/tasks/0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"),
+        "absent": lambda: carol.get("/api/tasks/0197c9a4-6d2f-7c3e-9b41-404404404404"),
         "stale": lambda: carol.patch(path, json={"title": "x"}, headers={"If-Match": '"99"'}),
     }
     wire.reset()

@@ -26,7 +26,7 @@ Send = Callable[[User], Any]
 Meet = Callable[..., list[Any]]
 
 KILL = "RESET ROLE; SELECT pg_terminate_backend(pg_backend_pid())"
-MISSING = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
+MISSING = "0197c9a4-6d2f-7c3e-9b41-404404404404"
 
 
 @pytest.fixture
