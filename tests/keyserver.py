@@ -63,8 +63,44 @@ class Key:
         return bytes(ALGORITHMS[self.alg].sign(message, self.private))
 
 
+class LocalServer:
+    """Answers GET on loopback, each request in a thread, as `answer_to` says; `stopping` ends those that hang.
+
+    A context manager.
+    """
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                # A client that has had enough closes the connection.
+                with contextlib.suppress(ConnectionError):
+                    server.answer_to(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.origin = f"http://127.0.0.1:{self._server.server_port}"
+
+    def answer_to(self, handler: BaseHTTPRequestHandler) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
 @dataclass
-class KeyServer:
+class KeyServer(LocalServer):
     """Publishes `keys`, and `extra` beside them, at `url`. `answer`: which of ANSWERS it gives. A context manager."""
 
     keys: list[Key] = field(default_factory=list)
@@ -73,11 +109,14 @@ class KeyServer:
     requests: int = 0
 
     def __post_init__(self) -> None:
-        self.stopping = threading.Event()
+        super().__init__()
         self._counting = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/jwks"
+        self.url = f"{self.origin}/jwks"
+
+    def answer_to(self, handler: BaseHTTPRequestHandler) -> None:
+        with self._counting:
+            self.requests += 1
+        ANSWERS[self.answer](self, handler)
 
     def add(self, *algorithms: str) -> Key:
         """Make and publish a key for each of these; the last one."""
@@ -101,31 +140,6 @@ class KeyServer:
     @property
     def jwks(self) -> bytes:
         return json.dumps({"keys": [key.jwk for key in self.keys] + self.extra}).encode()
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        keys = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                with keys._counting:
-                    keys.requests += 1
-                # A client that has had enough closes the connection.
-                with contextlib.suppress(ConnectionError):
-                    ANSWERS[keys.answer](keys, self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        return Handler
 
 
 def send(handler: BaseHTTPRequestHandler, status: int, body: bytes, content_type: str = "application/json") -> None:

@@ -5,20 +5,21 @@ What Better Auth never does by itself, hanging and lying, a server of the tests'
 
 import json
 import secrets
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from flask import Flask
 
 from tests.conftest import ORIGIN, assert_problem, settings_for, token
 from tests.issuer import Issuer, Session
+from tests.keyserver import LocalServer, send
 from tests.test_auth import ask
 from todo_service import create_app
 from todo_service.dialect import parse
@@ -100,40 +101,22 @@ def test_better_auth_is_down(database_url: str) -> None:
 
 
 @dataclass
-class AuthServer:
-    """Says of every token what `session` holds. `hanging`: nothing at all. A context manager."""
+class AuthServer(LocalServer):
+    """Says of every token what `session` holds. `hanging`: nothing at all."""
 
     session: Any = None
     hanging: bool = False
     asked: list[str] = field(default_factory=list)
 
-    def __enter__(self) -> "AuthServer":
-        auth, self.stopping = self, threading.Event()
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.url = f"{self.origin}/api/auth/get-session"
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                auth.asked.append(self.headers["Authorization"])
-                if auth.hanging:
-                    auth.stopping.wait()
-                body = auth.session if isinstance(auth.session, bytes) else json.dumps(auth.session).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/api/auth/get-session"
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
+    def answer_to(self, handler: BaseHTTPRequestHandler) -> None:
+        self.asked.append(handler.headers["Authorization"])
+        if self.hanging:
+            self.stopping.wait()
+        send(handler, 200, self.session if isinstance(self.session, bytes) else json.dumps(self.session).encode())
 
 
 @pytest.fixture
@@ -156,13 +139,16 @@ def opaque() -> str:
     return secrets.token_hex(16)
 
 
-def test_a_session_is_asked_for_once(app: Flask, auth: AuthServer) -> None:
+@pytest.mark.parametrize(
+    "signature", ["", ".AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA%2B%3D"], ids=["bare", "of a cookie"]
+)
+def test_a_session_is_asked_for_once(app: Flask, auth: AuthServer, signature: str) -> None:
     """Also by the requests that a page sends all at once."""
     auth.session = session()
-    token = opaque()
+    token = opaque() + signature
     with ThreadPoolExecutor(4) as page:
         assert list(page.map(lambda _: ask(app, token).status_code, range(20))) == [200] * 20
-    assert auth.asked == [f"Bearer {token}"]
+    assert auth.asked == [f"Bearer {unquote(token)}"]
 
 
 def test_never_beyond_its_end(app: Flask, auth: AuthServer) -> None:

@@ -58,14 +58,14 @@ class SessionServer:
 
         Raises Unauthorized, or Unavailable when Better Auth does not answer or too many ask.
         """
-        token = unquote(token)
-        if not SESSION_TOKEN.fullmatch(token):
+        decoded = unquote(token)
+        if not SESSION_TOKEN.fullmatch(decoded):
             raise Unauthorized("the token is malformed: it is neither a JWT nor a session token")
         if not self._room.acquire(blocking=False):
             raise Unavailable(BUSY)
         try:
             with self._turn:
-                return None if known(token) else self._ask(token)
+                return None if known(token) else self._ask(decoded)
         finally:
             self._room.release()
 
