@@ -8,25 +8,19 @@ It is Debian's Prometheus that the tests run; where it isn't installed they skip
 
 import json
 import shutil
-import signal
-import subprocess
-import tempfile
-import time
 import urllib.parse
 import urllib.request
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
 from tests.live import Service
+from tests.program import Program
 from tests.servers import free_port
 from todo_service.config import ROOT
 
 FILES = ROOT / "deploy" / "prometheus"
-START_SECONDS = 20
 # How often it asks and looks after alerts here.
 EVERY = 1
 
@@ -39,31 +33,33 @@ def program(name: str) -> str:
     return found
 
 
-class Prometheus:
+class Prometheus(Program):
     """A server that asks `service` with `token` each second. A context manager.
 
     Queries are of the moment `now`, in seconds since 1970; None: of when they are made.
     """
 
+    name = "Prometheus"
+    start_seconds = 20
     now: float | None = None
 
     def __init__(self, service: Service, token: str) -> None:
+        super().__init__()
         self.service = service
-        self._folder = Path(tempfile.mkdtemp(prefix="todo-prometheus-"))
         self.port = free_port()
         shutil.copy(FILES / "alerts.yml", self._folder)
         (self._folder / "token").write_text(f"{token}\n")
         (self._folder / "prometheus.yml").write_text(yaml.safe_dump(self._configuration(service)))
-        self._log = self._folder / "log"
         argv = [
             program("prometheus"),
             "--config.file=prometheus.yml",
             "--storage.tsdb.path=data",
             f"--web.listen-address=127.0.0.1:{self.port}",
         ]
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(argv, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._wait_until_ready()
+        self.start(argv)
+
+    def answers(self) -> None:
+        urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=2).close()
 
     def _configuration(self, service: Service) -> Any:
         """That of deploy/, but for where and how often it asks, and where the token is."""
@@ -84,27 +80,3 @@ class Prometheus:
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{path}", timeout=10) as response:
             return json.load(response)["data"]
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=20)
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=2).close()
-            except OSError:
-                time.sleep(0.1)
-            else:
-                return
-        self.stop()
-        raise RuntimeError(f"Prometheus did not start:\n{self._log.read_text()}")
-
-    def __enter__(self) -> "Prometheus":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
-        shutil.rmtree(self._folder)

@@ -9,33 +9,30 @@ It is Debian's nginx that the tests run; where it isn't installed they skip and 
 import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
-import tempfile
-import time
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 
 from tests.conftest import ORIGIN
 from tests.live import Service
+from tests.program import Program
 from tests.servers import certificate, free_port
 from todo_service.config import ROOT
 
 DEPLOY = ROOT / "deploy"
-START_SECONDS = 10
 
 
-class Proxy:
+class Proxy(Program):
     """nginx in front of `services`. `port` is that of plain HTTP, `tls_port` of TLS. A context manager."""
+
+    name = "nginx"
 
     def __init__(self, *services: Service) -> None:
         program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
         if program is None:
             pytest.skip("nginx is not installed (Debian package: nginx-light)")
-        self._folder = Path(tempfile.mkdtemp(prefix="todo-nginx-"))
+        super().__init__()
         # nginx's workers have another user, if it is started by root.
         self._folder.chmod(0o755)
         self.port = free_port()
@@ -57,42 +54,11 @@ class Proxy:
         tls.mkdir()
         certificate(tls)
         (tls / "tls.conf").write_text((DEPLOY / "tls.conf").read_text().replace("8443", f"127.0.0.1:{self.tls_port}"))
-        self._log = self._folder / "log"
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [program, "-p", self._folder, "-c", "nginx.conf", "-e", "stderr", "-g", "daemon off;"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
-        self._wait_until_ready()
+        self.start([program, "-p", self._folder, "-c", "nginx.conf", "-e", "stderr", "-g", "daemon off;"])
 
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
+    def answers(self) -> None:
+        socket.create_connection(("127.0.0.1", self.port), 1).close()
 
     @property
     def certificate(self) -> Path:
         return self._folder / "tls" / "tls.crt"
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=20)
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return
-        self.stop()
-        raise RuntimeError(f"nginx did not start:\n{self.log}")
-
-    def __enter__(self) -> "Proxy":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
-        shutil.rmtree(self._folder)
