@@ -116,10 +116,10 @@ def api_of(app: Flask) -> Api:
     app.config |= {"API_TITLE": "todo_service", "API_VERSION": VERSION, "OPENAPI_VERSION": "3.1.0"}
     api = Api(app, spec_kwargs={"info": INFO, "servers": [{"url": "/", "description": "Where this document is."}]})
     api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
-    if name := app.extensions["cookie"][0]:
+    shapes: Shapes = app.extensions["shapes"]
+    if name := shapes.dialect.cookie:
         api.spec.components.security_scheme("cookie", {"type": "apiKey", "in": "cookie", "name": name})
     api.register_field(Time, "string", "date-time")
-    shapes: Shapes = app.extensions["shapes"]
     api.spec.components.schema("Problem", schema=shapes.documented(ProblemDetails))
     with app.app_context():
         g.request_id = ID

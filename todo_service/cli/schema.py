@@ -1,6 +1,6 @@
 """`flask migrate`: the database's schema, brought to the revision that this code is written for, or to another one."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 from flask.cli import with_appcontext
@@ -11,9 +11,6 @@ from ..db.engine import address
 from ..db.models import REVISION
 from ..errors import Unavailable
 from .base import Command, settings, unscoped
-
-if TYPE_CHECKING:
-    from alembic.config import Config
 
 
 @click.command(cls=Command)
@@ -100,9 +97,10 @@ def revisions() -> list[str]:
     return sorted(script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions())
 
 
-def alembic_config() -> "Config":
-    from alembic.config import Config as Made
+def alembic_config() -> Any:
+    """Alembic's Config, with where the migrations are."""
+    from alembic.config import Config
 
-    config = Made()
+    config = Config()
     config.set_main_option("script_location", str(ROOT / "migrations"))
     return config

@@ -9,8 +9,9 @@ from limits.errors import StorageError
 from sqlalchemy import Boolean, Text, func, literal_column, select
 
 from ..db.diagnosis import explained, schema_revision
-from ..db.models import REVISION, owners
+from ..db.models import REVISION, ROLE, owners
 from ..http.authentication import Authenticator
+from ..http.keys import fetch
 from ..http.rate_limit import Limiter
 from ..tasks import retention
 from .base import Command, session_of, settings, unscoped
@@ -87,15 +88,15 @@ def roles() -> str:
         own = literal_column("(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)", Boolean)
         user, superuser = session.execute(select(literal_column("current_user", Text), own)).one()
     warning = "; it is a superuser, which the service doesn't need (deploy/roles.sql)" if superuser else ""
-    return f"{user} may act as todo_app{warning}"
+    return f"{user} may act as {ROLE}{warning}"
 
 
 def key_server() -> str:
     authenticator: Authenticator = current_app.extensions["authenticator"]
     if authenticator.keys is None:
         return "none is configured; tokens are verified by the secret"
-    number = authenticator.keys.count()
-    return f"{number} keys at {authenticator.keys.url}"
+    url = authenticator.keys.url
+    return f"{len(fetch(url))} keys at {url}"
 
 
 def redis() -> str:

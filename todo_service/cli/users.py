@@ -11,7 +11,7 @@ from flask.cli import with_appcontext
 from ..api.transfer import TYPES, put_aside
 from ..schemas.tasks import task_out
 from ..tasks import retention
-from ..tasks.kept import kept as found
+from ..tasks.kept import kept
 from .base import Command, session_of
 
 
@@ -21,17 +21,16 @@ from .base import Command, session_of
 def user(user_id: str) -> None:
     """Tell what is kept of USER_ID: how much, since when, how large; nothing of what it says."""
     with session_of(user_id) as session:
-        kept = found(session)
-    if kept is None:
+        found = kept(session)
+    if found is None:
         click.echo(f"nothing is kept of a user {user_id}")
         return
-    click.echo(
-        f"{kept.pending + kept.completed} tasks, of which {kept.completed} are completed; {kept.trashed} in the trash"
-    )
-    click.echo(f"{kept.tombstones} tombstones, {kept.answers} Idempotency-Keys")
-    if kept.first:
-        click.echo(f"first created {kept.first:%Y-%m-%d %H:%M} UTC, last changed {kept.last:%Y-%m-%d %H:%M} UTC")
-    click.echo(f"{kept.revision} changes in all; {kept.size / 1024:,.0f} KiB in the table of tasks")
+    live = found.pending + found.completed
+    click.echo(f"{live} tasks, of which {found.completed} are completed; {found.trashed} in the trash")
+    click.echo(f"{found.tombstones} tombstones, {found.answers} Idempotency-Keys")
+    if found.first:
+        click.echo(f"first created {found.first:%Y-%m-%d %H:%M} UTC, last changed {found.last:%Y-%m-%d %H:%M} UTC")
+    click.echo(f"{found.revision} changes in all; {found.size / 1024:,.0f} KiB in the table of tasks")
 
 
 @click.command("export-user", cls=Command)

@@ -59,10 +59,6 @@ class KeyServer:
             raise Unauthorized("the token is signed with a key that the key server does not list")
         return keys[kid, algorithm]
 
-    def count(self) -> int:
-        """How many keys the server lists at the moment. Raises OSError, HTTPException, ValueError."""
-        return len(fetch(self.url))
-
     def _refresh(self, patience: float) -> None:
         """Start a fetch unless that was done a moment ago; wait for the one under way, until it is `patience` old."""
         with self._lock:

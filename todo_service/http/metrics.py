@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from flask import Flask, Response, g, request
-from sqlalchemy import Engine, Select, column, event, func, select, table
+from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -30,7 +30,7 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from ..config import Settings
 from ..db.deadlines import missed
-from ..db.models import VERSION_TABLE
+from ..db.diagnosis import schema_revision
 from ..db.session import Session
 from ..errors import InvalidRequest, Problem, Unauthorized
 from ..tasks import retention
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from prometheus_client import Counter
 
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-SCHEMA: Select[str] = select(func.max(column("version_num"))).select_from(table(VERSION_TABLE))
 # When the database is asked again what only it knows, in whichever process: shared by those that a server forks.
 ASK_AT = mmap.mmap(-1, 8)
 # A minute later at the earliest, and so many times as long as it took: its work is the database's for a hundredth.
@@ -174,7 +173,7 @@ class Metrics:
         made = self.instruments
         # A failure is counted like any other.
         with suppress(Problem, SQLAlchemyError), Session(self._engine, unscoped=True) as session:
-            made.schema.set(int(session.execute(SCHEMA).scalar_one() or 0))
+            made.schema.set(int(schema_revision(session) or 0))
             for kind, seconds in retention.overdue(session)._asdict().items():
                 made.overdue.labels(kind).set(seconds)
         ask_again_in(max(PAUSE_SECONDS, PAUSE_TIMES * (time.monotonic() - began)))
