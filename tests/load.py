@@ -8,6 +8,8 @@ promises, and on nothing else:
   all: done or not. After every other error, and where no connection could be made: not done.
 - A POST with an Idempotency-Key, a change with If-Match, a deletion, and `completed` when it is set rather than
   toggled can be repeated until there is an answer, and are done once. Another change can't.
+- A proxy repeats a deletion by itself, where it has lost the instance that it had sent it to. That may have been done,
+  and then the answer is a 404.
 - What is in doubt may also be done late, when a network lets go of it, and undo what came after, unless it had an
   If-Match or a key: a client changes such a task no more.
 

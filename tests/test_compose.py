@@ -229,6 +229,7 @@ def load(stage: Running, keys: KeyServer, *allowed: str) -> Iterator[list[Attemp
     findings = audit(stage.owner, [client.ledger for client in clients])
     assert (findings.lost, findings.duplicated) == ([], [])
     assert {attempt.error for attempt in attempts} <= {"", *allowed}
+    assert not sum(client.ledger.unseen for client in clients) or allowed
 
 
 def wait_for_more(attempts: list[Attempt]) -> None:

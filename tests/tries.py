@@ -59,7 +59,8 @@ class Tries:
         except UnansweredError as unanswered:
             error, doubt = "dropped" if unanswered.kept else "reset", True
         else:
-            error = kind(answer, in_doubt)
+            # A proxy may have repeated it, as it may any that is idempotent (RFC 9110, section 9.2.2).
+            error = kind(answer, in_doubt or method == "DELETE")
             # A proxy's own: the service was lost before it answered.
             doubt = error in PROXY or (error == "503" and bool(IN_DOUBT.search(answer.json["detail"])))
         self._attempts.append(Attempt(self._name, time.monotonic(), error))
