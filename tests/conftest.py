@@ -36,7 +36,18 @@ from todo_service.dialect import Dialect
 # connection of one's own keeps: they run on the bundled PostgreSQL only, and not once more for each other one.
 ONCE = (
     *("adding_a_field", "advisories", "auth", "benchmarks", "better_auth", "browser", "chaos", "cli", "client_replay"),
-    *("compose", "config", "cookie", "deployment", "dialect_document", "dialects", "errors", "example", "exhaustion"),
+    *(
+        "compose",
+        "config",
+        "cookie",
+        "deployment",
+        "dialect_document",
+        "dialects",
+        "docs",
+        "errors",
+        "example",
+        "exhaustion",
+    ),
     *("full_disk", "gate", "jwks", "kubernetes", "large_files", "limits", "logs", "metrics", "monitoring", "openapi"),
     *("processes", "proxy", "raw_http", "recurrence", "schemathesis", "secrets", "session_tokens", "statements"),
     *("todobackend", "two_commands", "typed_client", "wire"),

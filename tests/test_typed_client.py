@@ -1,6 +1,7 @@
 """A TypeScript client with types made from the API's document: it compiles strictly, wrong uses don't, and it runs.
 
-The client is `typed_client/` beside this module; the module it calls the service with is the README's, word for word.
+The client is `typed_client/` beside this module; the module it calls the service with is that of `docs/frontends.md`,
+word for word.
 """
 
 import json
@@ -24,8 +25,8 @@ ADDRESS = "http://localhost:8000"
 
 
 def readme(language: str) -> str:
-    """The code in this language in the README's section on the typed client."""
-    _, _, rest = (ROOT / "README.md").read_text().partition("## Typed client\n")
+    """The code in this language in the section of docs/frontends.md on the typed client."""
+    _, _, rest = (ROOT / "docs" / "frontends.md").read_text().partition("## Typed client\n")
     section, _, _ = rest.partition("\n## ")
     [block] = re.findall(rf"```{language}\n(.*?)```", section, flags=re.DOTALL)
     return str(block)
@@ -40,7 +41,7 @@ def service(database_url: str) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def project(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the client, the README's module, and the types made from the document that the service serves."""
+    """A folder with the client, that module, and the types made from the document that the service serves."""
     folder = tmp_path_factory.mktemp("typed-client")
     for source in [*CLIENT.glob("*.ts"), CLIENT / "tsconfig.json", CLIENT / "package.json"]:
         shutil.copy(source, folder)
@@ -52,7 +53,7 @@ def project(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def types_of(service: Service, folder: Path) -> None:
-    """Make the types of the document that the service serves, as the README says."""
+    """Make the types of the document that the service serves, as that page says."""
     with urlopen(f"{service.url}/api/openapi.json", timeout=10) as response:
         (folder / "openapi.json").write_bytes(response.read())
     npx, generator, source_address, *options = shlex.split(readme("sh"))
