@@ -36,6 +36,11 @@ check: .venv/installed ## Lint, types, import rules
 audit: .venv/installed ## Look for known vulnerabilities in the pinned dependencies (asks PyPI)
 	@$(BIN)/python -m tests.advisories requirements.txt requirements-run.txt requirements-granian.txt requirements-dev.txt
 
+sbom: .venv/installed ## Write what the image has of Python packages, with their licences, into sbom.json (CycloneDX)
+	@$(PYTHON) -m venv --clear --without-pip .venv/image
+	@$(BIN)/python -m pip --python .venv/image install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json .venv/image
+
 lock: .venv/installed ## Pin the newest dependencies anew
 	@for name in requirements requirements-run requirements-granian requirements-dev; do \
 		$(BIN)/pip-compile -q --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header \
@@ -60,4 +65,4 @@ clean: ## Remove what make has set up: .venv, and the bundled database with its 
 .env:
 	@umask 077; sed "s|^BETTER_AUTH_SECRET=.*|BETTER_AUTH_SECRET=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))')|" .env.example > .env
 
-.PHONY: help run example test cover fuzz chaos bench check audit lock clean
+.PHONY: help run example test cover fuzz chaos bench check audit sbom lock clean

@@ -1,6 +1,12 @@
-"""The audit of the dependencies fails when it finds something, and when it could not have (OWASP ASVS 15.2.1)."""
+"""The audit of the dependencies fails when it finds something, and when it could not have (OWASP ASVS 15.2.1).
+
+And the bill of materials names them all.
+"""
 
 import json
+import os
+import re
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -90,3 +96,18 @@ def test_everything_pinned_has_a_hash_and_is_audited() -> None:
         assert len(packages) == len(pins([ROOT / name])) > least
         assert all("==" in package and "--hash=sha256:" in package for package in packages)
         assert name in (ROOT / "Makefile").read_text().partition("tests.advisories")[2].partition("\n")[0]
+
+
+def test_bill_of_materials() -> None:
+    """All that is pinned and no more, each with its licence, and what needs what."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(["make", "sbom"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    bill = json.loads((ROOT / "sbom.json").read_text())
+    listed = {(re.sub(r"[-_.]+", "-", one["name"]).lower(), one["version"]) for one in bill["components"]}
+    assert listed == pins([ROOT / "requirements.txt"])
+    assert [one["name"] for one in bill["components"] if not one.get("licenses")] == []
+    assert {one["ref"].partition("==")[0] for one in bill["dependencies"] if one.get("dependsOn")} >= {
+        "Flask",
+        "limits",
+    }
