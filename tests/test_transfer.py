@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from tests.conftest import ORIGIN, User, again, assert_problem, run_sql, settings_for, user_of
 from tests.wire import Wire
 from todo_service import create_app
+from todo_service.api.transfer import PAGE
 from todo_service.db.models import MAX_CATEGORY, MAX_TAG, MAX_TAGS, QUOTA
 from todo_service.formats import csv as formats_csv
 from todo_service.formats import entries
@@ -723,6 +724,14 @@ def crowded(app: Flask, database_url: str) -> User:
     return user
 
 
+@pytest.fixture(scope="module")
+def filled(app: Flask, database_url: str) -> User:
+    """Somebody whose export is read in several steps."""
+    user = user_of(app, "filled")
+    run_sql(database_url, SEED, {"user": user.id, "count": 5 * PAGE})
+    return user
+
+
 def test_the_quota(crowded: User, app: Flask, database_url: str) -> None:
     assert_problem(upload(crowded, "title\nx\n", CSV), 403, "quota-exceeded")
     trashed = [{"title": "x", "deleted_at": PAST}]
@@ -854,7 +863,7 @@ def test_an_export_whose_backend_is_killed_begins_anew(alice: User, several_page
     assert begun == [True, False, False, True, False, False, False]
 
 
-def test_nothing_is_left_of_an_export(crowded: User) -> None:
+def test_nothing_is_left_of_an_export(filled: User) -> None:
     """Neither of one that was read nor of one whose reader went away: what it is kept in has no name, and is closed."""
     if not Path("/proc/self/fd").exists():
         pytest.skip("only Linux tells which files are open")
@@ -865,7 +874,7 @@ def test_nothing_is_left_of_an_export(crowded: User) -> None:
 
     before = nameless()
     for most in (0, 1, 2, 1000):
-        response = crowded.get("/api/tasks/export", buffered=False)
+        response = filled.get("/api/tasks/export", buffered=False)
         assert nameless() == before + 1
         assert len(list(itertools.islice(response.response, most))) <= most
         response.close()
@@ -873,20 +882,20 @@ def test_nothing_is_left_of_an_export(crowded: User) -> None:
         assert nameless() == before
 
 
-def test_an_export_without_room_for_it(crowded: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_export_without_room_for_it(filled: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The connection is as good as before."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    response = crowded.get("/api/tasks/export")
+    response = filled.get("/api/tasks/export")
     assert response.status_code == 503
     assert_problem(response, 503, "unavailable")
     assert response.headers["Retry-After"] == "2"
     monkeypatch.undo()
-    assert crowded.get("/api/tasks/export").status_code == 200
+    assert filled.get("/api/tasks/export").status_code == 200
 
 
-def test_a_slow_reader_holds_no_connection(crowded: User, database_url: str) -> None:
+def test_a_slow_reader_holds_no_connection(filled: User, database_url: str) -> None:
     app = create_app(settings_for(database_url, pool_size=1))
-    reader = User(crowded.id, app.test_client(), crowded.token)
+    reader = User(filled.id, app.test_client(), filled.token)
     responses = [reader.get("/api/tasks/export") for _ in range(3)]
     streams: list[Iterator[bytes]] = [iter(response.response) for response in responses]
     for stream in streams:
