@@ -16,6 +16,7 @@ from marshmallow import Schema
 from werkzeug.routing import BaseConverter
 
 from ..http import parsing
+from ..http.current import current_request
 from ..schemas.dialect import Shapes, shapes
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -130,7 +131,8 @@ def take_path_user(_endpoint: str | None, values: dict[str, Any] | None) -> None
 
 def path() -> str:
     """The path of this request, as it has to stand in a header: percent-encoded (RFC 3986, section 2.1)."""
-    return quote(request.root_path + request.path)
+    asked = current_request()
+    return quote(asked.root_path + asked.path)
 
 
 def address() -> str:

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import jwt
-from flask import current_app, g, request
+from flask import current_app
 
 from ..config import Settings
 from ..db.engine import ConnectionLost
@@ -24,6 +24,7 @@ from ..errors import Forbidden, InvalidRequest, Missing, Unauthorized
 from ..tasks.queries import explained
 from . import rate_limit
 from .cookie import cookie_token
+from .current import current_g, current_request
 from .gate import Gate
 from .keys import ASYMMETRIC, KeyServer
 from .sessions import SessionServer, looks_like_one
@@ -211,21 +212,22 @@ def bearer(view: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
 
     @functools.wraps(view)
     def authenticated(*args: P.args, **kwargs: P.kwargs) -> R:
-        authenticator: Authenticator = current_app.extensions["authenticator"]
+        asked, known, extensions = current_request(), current_g(), current_app.extensions
+        authenticator: Authenticator = extensions["authenticator"]
         try:
-            header = request.headers.get("Authorization")
+            header = asked.environ.get("HTTP_AUTHORIZATION")
             token = cookie_token() if header is None else None
             owner = authenticator.owner(token or bearer_token(header))
         except (InvalidRequest, Unauthorized):
             rate_limit.count_stranger()
             raise
         rate_limit.count_user(owner)
-        if g.get("path_user", owner) != owner:
+        if known.get("path_user", owner) != owner:
             raise Forbidden("This address belongs to another user than your token.")
-        g.owner = owner
-        reads = request.method in ("GET", "HEAD")
-        gate: Gate = current_app.extensions["gate"]
-        with nullcontext() if reads else gate.enter(owner), Session(current_app.extensions["engine"], owner) as session:
+        known.owner = owner
+        reads = asked.method in ("GET", "HEAD")
+        gate: Gate = extensions["gate"]
+        with nullcontext() if reads else gate.enter(owner), Session(extensions["engine"], owner) as session:
             try:
                 return done(functools.partial(view, session, *args, **kwargs), session, again=reads)
             except Missing as missing:

@@ -6,9 +6,11 @@ flask-cors says what to answer; it depends on four things of the request only, s
 from collections.abc import Iterable
 from functools import lru_cache
 
-from flask import Flask, Response, request
+from flask import Flask, Response
 from flask_cors.core import get_cors_headers, get_cors_options
 from werkzeug.datastructures import Headers
+
+from .current import current_request
 
 PREFLIGHT_SECONDS = 600
 EXPOSED = [
@@ -48,7 +50,8 @@ def register(app: Flask, origins: Iterable[str]) -> None:
 
     @app.after_request
     def allow(response: Response) -> Response:
-        if "HTTP_ORIGIN" in request.environ:
-            for name, value in headers(request.method, *map(request.headers.get, ASKED)):
+        asked = current_request()
+        if "HTTP_ORIGIN" in asked.environ:
+            for name, value in headers(asked.method, *map(asked.headers.get, ASKED)):
                 response.headers.add(name, value)
         return response

@@ -18,6 +18,7 @@ from ..db.models import ANSWER_HOURS, answers
 from ..db.session import Session
 from ..errors import Conflict, Invalid
 from ..tasks.queries import OWNER
+from .current import current_request
 
 P = ParamSpec("P")
 View = Callable[Concatenate[Session, P], Response]
@@ -61,7 +62,8 @@ def idempotent(view: View[P]) -> View[P]:
 
     @functools.wraps(view)
     def once(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> Response:
-        key = request.headers.get(HEADER) if request.method == "POST" else None
+        asked = current_request()
+        key = asked.headers.get(HEADER) if asked.method == "POST" else None
         if key is None:
             return view(session, *args, **kwargs)
         if not 1 <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():

@@ -10,10 +10,11 @@ import time
 from urllib.parse import quote
 
 import orjson
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 from uuid_utils import uuid7
 
 from ..config import Settings
+from .current import current_g, current_request
 
 log = logging.getLogger("todo_service.requests")
 
@@ -63,18 +64,20 @@ def register(app: Flask) -> None:
 
 def begin() -> None:
     """Take the client's X-Request-ID where it is harmless, so that its log and ours can be put side by side."""
-    g.began = time.perf_counter()
-    given = request.environ.get("HTTP_X_REQUEST_ID", "")
-    g.request_id = given if given and REQUEST_ID.fullmatch(given) else str(uuid7())
+    known = current_g()
+    known.began = time.perf_counter()
+    given = request.environ.get("HTTP_X_REQUEST_ID")
+    known.request_id = given if given and REQUEST_ID.fullmatch(given) else str(uuid7())
 
 
 def end(response: Response) -> Response:
-    response.headers.add("X-Request-ID", g.request_id)
+    asked, known = current_request(), current_g()
+    response.headers.add("X-Request-ID", known.request_id)
     if log.isEnabledFor(logging.INFO):
-        ms = round((time.perf_counter() - g.began) * 1000, 1)
-        line = Line(request.method, quote(request.path), response.status_code, ms, g.get("owner"), g.request_id)
-        if "HTTP_TRACEPARENT" in request.environ:
-            line.trace(request.environ["HTTP_TRACEPARENT"])
+        ms = round((time.perf_counter() - known.began) * 1000, 1)
+        line = Line(asked.method, quote(asked.path), response.status_code, ms, known.get("owner"), known.request_id)
+        if "HTTP_TRACEPARENT" in asked.environ:
+            line.trace(asked.environ["HTTP_TRACEPARENT"])
         log.handle(line)
     return response
 

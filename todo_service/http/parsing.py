@@ -22,6 +22,7 @@ from werkzeug.utils import cached_property
 from werkzeug.wsgi import get_input_stream
 
 from ..errors import Invalid, InvalidRequest, UnsupportedMedia
+from .current import current_request
 
 MAX_DEPTH = 32
 # What the proxy lets through at most (deploy/nginx.conf), in bytes: a little more than any view takes.
@@ -60,8 +61,10 @@ def read_the_rest(response: Response) -> Response:
     would be told instead that the service can't be reached. Proxies say the length of what they have taken in; after
     chunks, and what is larger, the connection ends (gunicorn.conf.py).
     """
-    if 0 < (request.content_length or 0) <= MAX_UNREAD:
-        rest = get_input_stream(request.environ)
+    asked = current_request()
+    # Where there is a stream, it is of all that came.
+    if "stream" not in vars(asked) and 0 < (asked.content_length or 0) <= MAX_UNREAD:
+        rest = get_input_stream(asked.environ)
         with suppress(ParseException, ClientDisconnected, OSError):
             while rest.read(65536):
                 pass
@@ -88,8 +91,8 @@ def body(schema: ma.Schema) -> dict[str, Any]:
 
     Where all of it is optional (`body_optional` on the schema), no body at all counts as `{}`.
     """
-    optional = getattr(schema, "body_optional", False)
-    return load(schema, {} if optional and not request.get_data() else json_body(request), strict())
+    asked, optional = current_request(), getattr(schema, "body_optional", False)
+    return load(schema, {} if optional and not asked.get_data() else json_body(asked), strict())
 
 
 def load(schema: ma.Schema, value: Any, strictly: bool) -> dict[str, Any]:
