@@ -170,7 +170,7 @@ HOSTS = ("api.example.com", ".example.org")
 )
 def test_hosts(database_url: str, host: str, status: int) -> None:
     """A host that isn't listed is refused wherever it is sent; a probe is answered whatever it sends."""
-    client = create_app(settings_for(database_url, trusted_hosts=HOSTS)).test_client()
+    client = create_app(settings_for(database_url, trusted_hosts=HOSTS, metrics_token="m" * 16)).test_client()
     headers = {"Host": host, "Authorization": f"Bearer {token('alice')}"}
     for path in ("/api/tasks", "/api/docs/", "/api/openapi.json"):
         assert client.get(path, headers=headers).status_code == status
@@ -178,6 +178,8 @@ def test_hosts(database_url: str, host: str, status: int) -> None:
         assert_problem(client.get(path, headers=headers), 404 if status == 200 else 400)
     for path in ("/health/live", "/health/ready"):
         assert client.get(path, headers=headers).get_json()["status"] == "ok"
+    assert client.get("/metrics", headers=headers | {"Authorization": f"Bearer {'m' * 16}"}).status_code == 200
+    assert_problem(client.get("/metrics", headers=headers), 401)
 
 
 def test_a_bug_tells_the_log_everything_and_the_client_nothing(

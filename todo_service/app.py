@@ -32,9 +32,9 @@ class Service(Flask):
 def refuse_other_hosts(trusted: tuple[str, ...]) -> None:
     """Raise SecurityError, a 400, for a Host that is none of `trusted`.
 
-    Flask's own TRUSTED_HOSTS would refuse the probes of kubelets and load balancers, who send the address they call.
+    Flask's own TRUSTED_HOSTS would refuse kubelets, load balancers and Prometheus, who send the address they call.
     """
-    if request.blueprint != health.blueprint.name:
+    if request.blueprint != health.blueprint.name and request.path != metrics.PATH:
         get_host(request.environ, trusted)
 
 

@@ -41,6 +41,7 @@ from .instruments import Instruments
 if TYPE_CHECKING:
     from prometheus_client import Counter
 
+PATH = "/metrics"
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 # When the database is asked again what only it knows, in whichever process: shared by those that a server forks.
 ASK_AT = mmap.mmap(-1, 8)
@@ -58,7 +59,7 @@ def register(app: Flask, settings: Settings) -> None:
     metrics = app.extensions["metrics"] = Metrics(app.extensions["engine"])
     metrics.watch(app)
 
-    @app.get("/metrics")
+    @app.get(PATH)
     def prometheus() -> Response:
         """Metrics in Prometheus' text format"""
         try:
