@@ -140,7 +140,7 @@ def pgbouncer(server: str, pool_size: int = 10) -> Iterator[str]:
 @contextmanager
 def postgres_server() -> Iterator[Server]:
     """Like `system_postgres`, giving the `Server`."""
-    programs = _postgres_programs()
+    programs = postgres_programs()
     password, port = secrets.token_hex(16), free_port()
     with server_folder() as folder:
         certificate(folder)
@@ -242,7 +242,7 @@ def certificate(folder: Path) -> None:
     )  # fmt: skip
 
 
-def _postgres_programs() -> Path:
+def postgres_programs() -> Path:
     """Find the folder with PostgreSQL's server programs, the newest of Debian's first."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: -float(folder.parent.name))
     if config := shutil.which("pg_config"):

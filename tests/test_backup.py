@@ -1,0 +1,148 @@
+"""docs/backup.md, followed with two real servers while others write: what is there then, and what clients meet."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+from psycopg2.extensions import parse_dsn
+
+from tests.compose import psql
+from tests.conftest import SECRET, run_sql, token, wait_for
+from tests.ledger import audit
+from tests.live import KEPT, Connection, Service
+from tests.load import Client
+from tests.pages import commands
+from tests.servers import MissingProgram, dsn_url, postgres_programs, postgres_server
+from tests.tries import Attempt
+from todo_service import cli
+from todo_service.config import ROOT
+
+DUMP, RESTORE, RENEW = commands("backup.md")
+WRITERS = 8
+KNOWN = "SELECT id::text, version FROM tasks UNION ALL SELECT id::text, version FROM tombstones"
+
+
+@dataclass
+class Database:
+    """On a server of its own. `owner`, `service`: the addresses of the roles that migrate and that serve."""
+
+    owner: str
+    service: str
+
+
+@contextmanager
+def database(owner: str, password: str) -> Iterator[Database]:
+    with postgres_server() as server:
+        # PostgreSQL lets nobody else give BYPASSRLS away before 16.
+        run_sql(server.dsn, f"CREATE ROLE {owner} SUPERUSER LOGIN PASSWORD '{password}'")
+        run_sql(server.dsn, f"CREATE DATABASE tasks OWNER {owner}")
+        address = parse_dsn(server.dsn) | {"dbname": "tasks", "password": password}
+        yield Database(*(dsn_url(address | {"user": user}) for user in (owner, "todo_service")))
+
+
+class Operator:
+    """Somebody who copies the page's commands into a shell, with both databases' addresses in variables."""
+
+    def __init__(self, old: Database, new: Database, password: str, folder: Path) -> None:
+        self._folder = folder
+        # The page's commands are given in the project's folder; what they write goes elsewhere.
+        for name in ("deploy", "wsgi.py", "todo_service", "migrations"):
+            (folder / name).symlink_to(ROOT / name)
+        self._environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {
+            "PATH": os.pathsep.join([str(postgres_programs()), str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "BETTER_AUTH_SECRET": SECRET,
+            "OWNERS_DATABASE_URL": old.owner,
+            "NEW_OWNERS_DATABASE_URL": new.owner,
+            "NEW_DATABASE_URL": new.service,
+            "SERVICE_PASSWORD": password,
+        }
+
+    def run(self, block: str) -> str:
+        done = subprocess.run(
+            ["sh", "-e"],
+            input=block, cwd=self._folder, env=self._environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+        return done.stdout
+
+
+def writers(service: Service) -> list[Client]:
+    users = [f"user-{token_hex(4)}" for _ in range(WRITERS // 2)]
+    attempts: list[Attempt] = []
+    return [Client(service.url, user, f"{user}-{n}", attempts) for user in users for n in range(2)]
+
+
+@contextmanager
+def writing(clients: list[Client]) -> Iterator[None]:
+    """They all write meanwhile, and each has written before."""
+    for client in clients:
+        client.start()
+    try:
+        wait_for(lambda: all(client.ledger.acknowledged > 5 for client in clients), "somebody does not write", 30)
+        yield
+    finally:
+        for client in clients:
+            client.end()
+        for client in clients:
+            client.wait(30)
+    assert [line for client in clients for line in client.broken] == []
+
+
+def acknowledged(clients: list[Client]) -> int:
+    return sum(client.ledger.acknowledged for client in clients)
+
+
+def test_what_was_acknowledged_before_the_dump_is_restored_and_no_tag_or_token_means_something_else(
+    tmp_path: Path,
+) -> None:
+    password = token_hex(8)
+    try:
+        with database("owner_once", password) as old, database("owner_now", password) as new:
+            follow(old, new, password, Operator(old, new, password, tmp_path))
+    except MissingProgram as missing:
+        pytest.skip(str(missing))
+
+
+def follow(old: Database, new: Database, password: str, operator: Operator) -> None:
+    done = psql(old.owner, ROOT / "deploy" / "roles.sql", SERVICE_PASSWORD=password)
+    assert done.returncode == 0, done.stderr
+    cli.upgrade(old.owner)
+    alice = token("alice")
+    with Service(old.service, SECRET, RATELIMIT_DEFAULT="1000000/minute") as service:
+        with Connection(service.url, alice) as client:
+            path = f"/api/tasks/{client.request('POST', '/api/tasks', {'title': 'Buy milk'}).json['id']}"
+            tag = client.request("GET", path).headers["ETag"]
+            page = client.request("GET", "/api/tasks").headers["ETag"]
+            since = client.request("GET", "/api/tasks/changes").json["next"]
+        before, meanwhile = writers(service), writers(service)
+        with writing(before):
+            pass
+        with writing(meanwhile):
+            versions = {task.id: task.version for one in meanwhile for task in list(one.ledger.tasks)}
+            so_far = acknowledged(meanwhile)
+            operator.run(DUMP)
+            assert acknowledged(meanwhile) > so_far + WRITERS, "hardly anything was written during the dump"
+        with Connection(service.url, alice) as client:
+            lost = client.request("PATCH", path, {"title": "Buy oat milk"}).headers["ETag"]
+    assert operator.run(RESTORE) == ""
+    assert audit(new.owner, [client.ledger for client in before]) == ([], [])
+    there = dict(run_sql(new.owner, KNOWN))
+    assert len(versions) > WRITERS
+    assert {id: version for id, version in versions.items() if there.get(id, 0) < version} == {}
+    assert f"{WRITERS + 1} users renewed" in operator.run(RENEW)
+    with Service(new.service, SECRET) as service, Connection(service.url, alice) as client:
+        assert client.request("GET", path, If_None_Match=tag).status == 200
+        assert client.request("GET", "/api/tasks", If_None_Match=page).status == 200
+        assert client.request("GET", f"/api/tasks/changes?since={since}").status == 410
+        # What the other server said of another title, in the same version.
+        assert client.request("PATCH", path, {"title": "Too late"}, If_Match=lost).status == 412
+        again = client.request("PATCH", path, {"title": "Buy soy milk"})
+        assert again.json["version"] == int(lost.strip('"').partition("-")[0])
+        assert client.request("PATCH", path, {"title": "Too late"}, If_Match=lost).status == 412
+        assert client.request("GET", path, If_None_Match=lost).json["title"] == "Buy soy milk"
