@@ -50,7 +50,7 @@ ONCE = (
     ),
     *("full_disk", "gate", "jwks", "kubernetes", "large_files", "limits", "logs", "metrics", "monitoring", "openapi"),
     *("processes", "proxy", "raw_http", "recurrence", "schemathesis", "secrets", "session_tokens", "statements"),
-    *("todobackend", "two_commands", "typed_client", "wire", "backup"),
+    *("todobackend", "two_commands", "typed_client", "wire", "backup", "upgrading"),
 )
 collect_ignore = [f"test_{name}.py" for name in ONCE] if os.environ.get("TEST_DATABASE_URL") else []
 

@@ -50,7 +50,7 @@ def command_of(server: str) -> list[str]:
 class Service:
     """A running service. `url` is its address; what it logged is in `log`. A context manager.
 
-    It has started when it answers at `probe`.
+    It has started when it answers at `probe`. `project`: the folder with its code, if not this one's.
     """
 
     def __init__(
@@ -59,9 +59,11 @@ class Service:
         secret: str,
         command: list[str] | None = None,
         probe: str = "/health/ready",
+        project: str = str(ROOT),
         **environment: str,
     ) -> None:
         self.port = free_port()
+        self._project = project
         self._probe = probe
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {
@@ -82,7 +84,9 @@ class Service:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.command, cwd=self._project, env=self.environment, stdout=log, stderr=log
+            )
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:

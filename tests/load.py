@@ -13,17 +13,18 @@ promises, and on nothing else:
 - What is in doubt may also be done late, when a network lets go of it, and undo what came after, unless it had an
   If-Match or a key: a client changes such a task no more.
 
-What happens to the service meanwhile is left to `chaos.py`.
+What happens to the service meanwhile is left to who starts them: `with writing(writers(8, service.url)): ...`
 """
 
 import random
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
-from tests.conftest import SECRET, token
+from tests.conftest import SECRET, token, wait_for
 from tests.ledger import Ledger, State, Task, state_of
 from tests.live import Answer
 from tests.tries import DONE_BEFORE, Attempt, Tries, expect
@@ -36,6 +37,7 @@ class Client:
 
     def __init__(self, url: str, user: str, name: str, attempts: list[Attempt], bearer: str = "") -> None:
         self.name = name
+        self.attempts = attempts
         self.ledger = Ledger(user)
         self.broken: list[str] = []
         self._tries = Tries(url, bearer or token(user, SECRET), name, attempts)
@@ -174,3 +176,37 @@ class Client:
             task.state, self.ledger.changes = new, self.ledger.changes + changes
         else:
             self.ledger.note(task, new, answer.json, changes)
+
+
+def writers(number: int, *urls: str) -> list[Client]:
+    """New clients, two of each user; the addresses are given to them in turn."""
+    users = [f"user-{secrets.token_hex(4)}" for _ in range(number // 2)]
+    attempts: list[Attempt] = []
+    return [Client(urls[n % len(urls)], users[n // 2], f"{users[n // 2]}-{n}", attempts) for n in range(number)]
+
+
+@contextmanager
+def writing(clients: Sequence[Client]) -> Iterator[None]:
+    """They are at work meanwhile, and each has been before."""
+    for client in clients:
+        client.start()
+    try:
+        wait_for_more(clients)
+        yield
+    finally:
+        for client in clients:
+            client.end()
+        for client in clients:
+            client.wait(30)
+        # Whatever else is wrong: a client that has met what no promise allows asks no more.
+        assert [line for client in clients for line in client.broken] == []
+
+
+def wait_for_more(clients: Sequence[Client]) -> None:
+    """Return when each of them has made some changes more."""
+    then = [client.ledger.acknowledged + 5 for client in clients]
+    wait_for(
+        lambda: all(client.ledger.acknowledged >= number for client, number in zip(clients, then, strict=True)),
+        "somebody does not get on",
+        60,
+    )

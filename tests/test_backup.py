@@ -13,13 +13,12 @@ import pytest
 from psycopg2.extensions import parse_dsn
 
 from tests.compose import psql
-from tests.conftest import SECRET, run_sql, token, wait_for
+from tests.conftest import SECRET, run_sql, token
 from tests.ledger import audit
 from tests.live import KEPT, Connection, Service
-from tests.load import Client
+from tests.load import Client, writers, writing
 from tests.pages import commands
 from tests.servers import MissingProgram, dsn_url, postgres_programs, postgres_server
-from tests.tries import Attempt
 from todo_service import cli
 from todo_service.config import ROOT
 
@@ -72,28 +71,6 @@ class Operator:
         return done.stdout
 
 
-def writers(service: Service) -> list[Client]:
-    users = [f"user-{token_hex(4)}" for _ in range(WRITERS // 2)]
-    attempts: list[Attempt] = []
-    return [Client(service.url, user, f"{user}-{n}", attempts) for user in users for n in range(2)]
-
-
-@contextmanager
-def writing(clients: list[Client]) -> Iterator[None]:
-    """They all write meanwhile, and each has written before."""
-    for client in clients:
-        client.start()
-    try:
-        wait_for(lambda: all(client.ledger.acknowledged > 5 for client in clients), "somebody does not write", 30)
-        yield
-    finally:
-        for client in clients:
-            client.end()
-        for client in clients:
-            client.wait(30)
-    assert [line for client in clients for line in client.broken] == []
-
-
 def acknowledged(clients: list[Client]) -> int:
     return sum(client.ledger.acknowledged for client in clients)
 
@@ -120,7 +97,7 @@ def follow(old: Database, new: Database, password: str, operator: Operator) -> N
             tag = client.request("GET", path).headers["ETag"]
             page = client.request("GET", "/api/tasks").headers["ETag"]
             since = client.request("GET", "/api/tasks/changes").json["next"]
-        before, meanwhile = writers(service), writers(service)
+        before, meanwhile = writers(WRITERS, service.url), writers(WRITERS, service.url)
         with writing(before):
             pass
         with writing(meanwhile):

@@ -90,12 +90,12 @@ NEED_THE_SCHEMA = COMMANDS[1:7]
 PASSWORD = "canary-password"
 
 
-def run(url: str, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """The real command, as in a terminal."""
+def run(url: str, *arguments: str, project: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """The real command, as in a terminal; `project`: the folder with its code."""
     given = {"PATH": os.environ["PATH"], "DATABASE_URL": url, "BETTER_AUTH_SECRET": SECRET, "PORT": str(free_port())}
     return subprocess.run(
         [sys.executable, "-m", "flask", "--app", "wsgi", *arguments],
-        cwd=ROOT, env=given | environment, capture_output=True, text=True, timeout=60,
+        cwd=project, env=given | environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
 

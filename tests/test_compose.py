@@ -292,7 +292,7 @@ def test_service_role_has_what_it_needs_and_no_more(stage: Running, keys: KeySer
     assert run_sql(stage.owner, users) == [("todo_service",)]
     rights = "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication FROM pg_roles WHERE rolname = 'todo_service'"
     assert run_sql(stage.owner, rights) == [(False, False, False, False)]
-    assert run_sql(stage.owner, "SELECT FROM pg_class WHERE relowner = 'todo_service'::regrole") == []
+    assert run_sql(stage.owner, "SELECT relname FROM pg_class WHERE relowner = 'todo_service'::regrole") == []
     for forbidden in ("DROP TABLE answers", "CREATE TABLE mine ()", "TRUNCATE tasks", "ALTER TABLE tasks ADD x int"):
         with pytest.raises(Exception, match=r"must be owner|permission denied"):
             run_sql(stage.direct, forbidden)

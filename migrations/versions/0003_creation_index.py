@@ -9,13 +9,21 @@ CARRIED = "title_key, updated_at, due_key, priority, position, due_on, due_at, c
 
 
 def upgrade() -> None:
-    op.execute("DROP INDEX tasks_by_creation")
-    op.execute(
-        "CREATE INDEX tasks_by_creation ON tasks (user_id, created_at, id) "
-        f"INCLUDE ({CARRIED}) WHERE deleted_at IS NULL"
-    )
+    replace(f"INCLUDE ({CARRIED})")
 
 
 def downgrade() -> None:
+    replace("")
+
+
+def replace(carried: str) -> None:
+    """Put another index in its place, which is built while tasks go on changing."""
+    with op.get_context().autocommit_block():
+        # What a try that was cut off has left is not valid.
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS tasks_by_creation_next")
+        op.execute(
+            "CREATE INDEX CONCURRENTLY tasks_by_creation_next ON tasks (user_id, created_at, id) "
+            f"{carried} WHERE deleted_at IS NULL"
+        )
     op.execute("DROP INDEX tasks_by_creation")
-    op.execute("CREATE INDEX tasks_by_creation ON tasks (user_id, created_at, id) WHERE deleted_at IS NULL")
+    op.execute("ALTER INDEX tasks_by_creation_next RENAME TO tasks_by_creation")

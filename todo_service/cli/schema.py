@@ -1,9 +1,14 @@
 """`flask migrate`: the database's schema, brought to the revision that this code is written for, or to another one."""
 
+import time
+from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import click
 from flask.cli import with_appcontext
+from psycopg2.errors import LockNotAvailable
+from sqlalchemy.exc import OperationalError
 
 from ..config import ROOT
 from ..db.diagnosis import schema_revision
@@ -11,6 +16,9 @@ from ..db.engine import address
 from ..db.models import REVISION
 from ..errors import Unavailable
 from .base import Command, settings, unscoped
+
+# Between two tries to lock a table, in which those who have waited behind the first are served.
+PAUSE_SECONDS = 1
 
 
 @click.command(cls=Command)
@@ -74,20 +82,36 @@ def upgrade(url: str, target: str = "head") -> str | None:
     # Large, and nothing that a server needs.
     from alembic import command
 
-    config = alembic_config()
-    config.attributes["url"] = url
-    command.upgrade(config, target)
-    found: str | None = config.attributes["found"]
-    return found
+    return patiently(command.upgrade, target, url=url)
 
 
 def downgrade(url: str, target: str) -> None:
     """Take back the migrations after `target`."""
     from alembic import command
 
+    patiently(command.downgrade, target, url=url, back=True)
+
+
+def patiently(move: Callable[[Any, str], None], target: str, **attributes: Any) -> str | None:
+    """Try until it is done; the revision that was there.
+
+    A migration doesn't wait for long behind who uses its table, such as a dump: whoever comes later would, behind it.
+    """
     config = alembic_config()
-    config.attributes.update(url=url, back=True)
-    command.downgrade(config, target)
+    config.attributes.update(attributes)
+    for tried in count(1):
+        try:
+            move(config, target)
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+            if tried == 1:
+                click.echo("a table is in use by a long transaction; trying again until that ends", err=True)
+            time.sleep(PAUSE_SECONDS)
+        else:
+            break
+    found: str | None = config.attributes["found"]
+    return found
 
 
 def revisions() -> list[str]:
