@@ -105,7 +105,7 @@ class UndoneError(Exception):
 def _undone(query: Any) -> Callable[[Subject], Callable[[], object]]:
     def run(subject: Subject) -> None:
         with suppress(UndoneError), Session(subject.engine, unscoped=True) as session, session.transaction():
-            session.execute(query, {"moment": datetime.now(UTC)})
+            session.execute(query, retention.ages() | {"owner": subject.id, "busy": []})
             raise UndoneError
 
     return lambda subject: partial(run, subject)
@@ -164,7 +164,9 @@ def operations(now: datetime) -> list[Operation]:
         ),
         Operation("update", _change("PATCH", "", {"title": f"Changed {now:%c}"})),
         Operation("complete", _change("PATCH", "/complete")),
+        Operation("purge, whose trash", _undone(retention.OWNERS_OF_TRASH)),
         Operation("purge, a step", _undone(retention.PURGE_TRASH)),
+        Operation("purge, whose tombstones", _undone(retention.OWNERS_OF_TOMBSTONES)),
         Operation("purge, a step of tombstones", _undone(retention.DROP_TOMBSTONES)),
     ]  # fmt: skip
 

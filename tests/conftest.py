@@ -35,22 +35,12 @@ from todo_service.dialect import Dialect
 # These start what they need by themselves, are about nothing that a database could make different, or about what a
 # connection of one's own keeps: they run on the bundled PostgreSQL only, and not once more for each other one.
 ONCE = (
-    *("adding_a_field", "advisories", "auth", "benchmarks", "better_auth", "browser", "chaos", "cli", "client_replay"),
-    *(
-        "compose",
-        "config",
-        "cookie",
-        "deployment",
-        "dialect_document",
-        "dialects",
-        "docs",
-        "errors",
-        "example",
-        "exhaustion",
-    ),
-    *("full_disk", "gate", "jwks", "kubernetes", "large_files", "limits", "logs", "metrics", "monitoring", "openapi"),
-    *("processes", "proxy", "raw_http", "recurrence", "schemathesis", "secrets", "session_tokens", "statements"),
-    *("todobackend", "two_commands", "typed_client", "wire", "backup", "upgrading"),
+    *("adding_a_field", "advisories", "auth", "backup", "benchmarks", "better_auth", "browser", "chaos", "cli"),
+    *("client_replay", "compose", "config", "cookie", "deployment", "dialect_document", "dialects", "distributed"),
+    *("docs", "errors", "example", "exhaustion", "full_disk", "gate", "jwks", "kubernetes", "large_files", "limits"),
+    *("logs", "metrics", "monitoring", "openapi", "processes", "proxy", "raw_http", "recurrence", "replica"),
+    *("schemathesis", "secrets", "session_tokens", "statements", "todobackend", "two_commands", "typed_client"),
+    *("upgrading", "wire"),
 )
 collect_ignore = [f"test_{name}.py" for name in ONCE] if os.environ.get("TEST_DATABASE_URL") else []
 

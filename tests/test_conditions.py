@@ -15,7 +15,7 @@ from flask import Flask
 from tests.conftest import SECRET, User, again, assert_problem, assert_tagged, await_lock, revision, run_sql
 from tests.live import Service
 from tests.test_cli import invoke
-from todo_service.tasks import retention
+from todo_service.tasks import renewal
 
 
 def test_read_is_revalidated(alice: User) -> None:
@@ -300,7 +300,7 @@ def test_renew_takes_several_steps(app: Flask, alice: User, bob: User, database_
     for user in (alice, bob):
         user.create()
     made = "INSERT INTO owners (user_id) SELECT %(u)s || n FROM generate_series(1, %(count)s) AS n"
-    run_sql(database_url, made, {"u": f"{alice.id}-", "count": retention.RENEWED_A_STEP})
+    run_sql(database_url, made, {"u": f"{alice.id}-", "count": renewal.OWNERS_A_STEP})
     every = "SELECT user_id, nonce FROM owners"
     before = dict(run_sql(database_url, every))
     assert invoke(app, "renew").startswith(f"{len(before)} users")

@@ -100,13 +100,12 @@ def test_the_purge_reads_little_where_there_is_nothing_to_remove(make_database: 
         FROM generate_series(1, 30000) AS n;
         ANALYZE"""
     run_sql(url, fill)
-    for step in (retention.PURGE_TRASH, retention.DROP_TOMBSTONES, retention.DROP_ANSWERS, retention.DUE):
-        sql = step.compile(
-            dialect=PGDialect_psycopg2(),  # type: ignore[no-untyped-call]
-            compile_kwargs={"literal_binds": True},
-        )
-        moment = {"moment": datetime.now(UTC)}
-        [[[explained]]] = run_sql(url, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {sql}", moment)
+    of_owner = (retention.PURGE_TRASH, retention.DROP_TOMBSTONES)
+    finding = (retention.OWNERS_OF_TRASH, retention.OWNERS_OF_TOMBSTONES, retention.OLDEST_ANSWERS, retention.DUE)
+    for step in (*finding, *of_owner, retention.DROP_ANSWERS):
+        sql = step.compile(dialect=PGDialect_psycopg2())  # type: ignore[no-untyped-call]
+        values = sql.params | retention.ages() | {"until": datetime(2000, 1, 1, tzinfo=UTC), "owner": "7", "busy": []}
+        [[[explained]]] = run_sql(url, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {sql}", values)
         plan = explained["Plan"]
         # Each of the tables has hundreds.
         assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 50, plan

@@ -13,7 +13,7 @@ from ..db.models import REVISION, ROLE, owners
 from ..http.authentication import Authenticator
 from ..http.keys import fetch
 from ..http.rate_limit import Limiter
-from ..tasks import retention
+from ..tasks import renewal, retention
 from .base import Command, session_of, settings, unscoped
 
 
@@ -34,7 +34,7 @@ def purge() -> None:
 def renew() -> None:
     """End all ETags and sync tokens given out so far. For a database that was restored from a backup."""
     with unscoped() as session:
-        renewed = retention.renew(session)
+        renewed = renewal.renew(session)
     click.echo(f"{renewed} users renewed: their clients read lists anew, and sync from the start")
 
 

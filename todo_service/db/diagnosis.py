@@ -15,11 +15,14 @@ from psycopg2.errors import (
 )
 from sqlalchemy import Select, column, select, table
 
-from ..errors import Invalid, Problem, Unavailable
+from ..errors import Conflict, Invalid, Problem, Unavailable
 from .models import CONSTRAINT_PROBLEMS, ROLE, VERSION_TABLE, Base
 from .session import Session
 
 SCHEMA: Select[str] = select(column("version_num")).select_from(table(VERSION_TABLE))
+
+# What another request with the same Idempotency-Key fails with while the first one runs (`http/idempotency.py`).
+CLAIMED = "TD409"
 
 CHECK = "Check the address, the user and the password in DATABASE_URL, and that the database runs and exists."
 # What the database must have; a bug that asks for something else is no matter of migrations.
@@ -85,6 +88,8 @@ def refusal(error: psycopg2.Error) -> Problem | None:
     if isinstance(error, InsufficientPrivilege) and error.diag.source_function == "ExecWithCheckOptions":
         return None
     code = error.pgcode or ""
+    if code == CLAIMED:
+        return Conflict("A request with this Idempotency-Key is still running; please try again in a moment.")
     known = REFUSALS.get(code) or REFUSALS.get(code[:2]) or (isinstance(error, psycopg2.OperationalError) and RETRY)
     return Unavailable(known[0], known[1].format(sentence(error))) if known else None
 

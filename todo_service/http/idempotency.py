@@ -8,15 +8,17 @@ the first request is still running, another one with its key gets 409; errors ar
 import functools
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec
 
 from flask import Response, request
-from sqlalchemy import Boolean, Row, Text, bindparam, cast, func, literal_column, select
+from sqlalchemy import Row, Text, bindparam, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from ..db.diagnosis import CLAIMED
 from ..db.models import ANSWER_HOURS, answers
 from ..db.session import Session
-from ..errors import Conflict, Invalid
+from ..errors import Invalid
 from ..tasks.queries import OWNER
 from .current import current_request
 
@@ -29,29 +31,24 @@ KEPT_HEADERS = ("Content-Type", "ETag", "Location")
 
 KEY = bindparam("key", type_=Text)
 FRESH = answers.c.created_at > func.now() - literal_column(f"interval '{ANSWER_HOURS} hours'")
-# In front of FIND, which so sees the database as it is when the lock is held, with what its last holder did. With the
-# key claimed, a file may be read before the next message comes: that may take longer than `session.PAUSE`.
+# In front of FIND, which so sees the database as it is when the lock is held, with what its last holder did; without
+# the lock the message ends here. With the key claimed, a file may be read before the next message comes: that may take
+# longer than `session.PAUSE`.
 CLAIM = (
-    "SELECT set_config('app.locked', pg_try_advisory_xact_lock({number})::text, true), "
-    "set_config('idle_in_transaction_session_timeout', '300s', true); "
+    f"DO 'BEGIN IF NOT pg_try_advisory_xact_lock({{number}}) THEN RAISE SQLSTATE ''{CLAIMED}''; END IF; END'; "
+    "SELECT set_config('idle_in_transaction_session_timeout', '300s', true); "
 )
-FIND = select(
-    cast(func.current_setting(literal_column("'app.locked'")), Boolean).label("locked"),
-    answers.c.fingerprint,
-    answers.c.status,
-    answers.c.headers,
-    answers.c.body,
-).select_from(
-    select(literal_column("1"))
-    .subquery("one")
-    .outerjoin(answers, (answers.c.user_id == OWNER) & (answers.c.key == KEY) & FRESH)
+FIND = select(answers.c.fingerprint, answers.c.status, answers.c.headers, answers.c.body).where(
+    answers.c.user_id == OWNER, answers.c.key == KEY, FRESH
 )
 
 
 def _keep() -> Any:
     statement = upsert(answers)
-    again = {name: statement.excluded[name] for name in ("fingerprint", "status", "headers", "body")}
-    return statement.on_conflict_do_update(index_elements=["user_id", "key"], set_=again | {"created_at": func.now()})
+    again = ("fingerprint", "status", "headers", "body", "created_at")
+    return statement.on_conflict_do_update(
+        index_elements=["user_id", "key"], set_={name: statement.excluded[name] for name in again}
+    )
 
 
 KEEP = _keep()
@@ -70,10 +67,8 @@ def idempotent(view: View[P]) -> View[P]:
             raise Invalid([(HEADER, f"Must have 1 to {MAX_KEY} printable ASCII characters.")])
         with session.transaction():
             claim = CLAIM.format(number=_number(session.owner, key))
-            kept = session.execute(FIND, {"owner": session.owner, "key": key}, execution_options={"first": claim}).one()
-            if not kept.locked:
-                raise Conflict("A request with this Idempotency-Key is still running; please try again in a moment.")
-            if kept.status is not None:
+            values, options = {"owner": session.owner, "key": key}, {"first": claim}
+            if kept := session.execute(FIND, values, execution_options=options).one_or_none():
                 return _replay(_fingerprint(session.owner), kept)
             response = view(session, *args, **kwargs)
             _remember(session, key, response)
@@ -90,11 +85,12 @@ def _remember(session: Session, key: str, response: Response) -> None:
         "status": response.status_code,
         "headers": {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers},
         "body": response.get_data(),
+        "created_at": datetime.now(UTC),
     }
     session.execute(KEEP, values)
 
 
-def _replay(fingerprint: bytes, kept: Row[Any]) -> Response:
+def _replay(fingerprint: bytes, kept: Row[*tuple[Any, ...]]) -> Response:
     if bytes(kept.fingerprint) != fingerprint:
         raise Invalid([(HEADER, "This key was used for another request; take a new one for each.")])
     return Response(bytes(kept.body), kept.status, kept.headers | {"Idempotency-Replayed": "true"})

@@ -1,42 +1,44 @@
 """What is removed for good: trash after 30 days, tombstones after 90, answers kept for retries, users who left.
 
-And what ends when the database is put back to an earlier state: the entity tags and sync tokens given out since.
-
-Purging takes the owners that it can lock, and comes back to those who were busy, be it with changes or because another
-purge is at them: it may run on several machines at once. It goes in small steps, so that no user has to wait for it.
+Purging looks for owners who have something to lose, and takes it from one after the other, if it can lock them; it
+comes back to those who were busy, be it with changes or because another purge is at them: it may run on several
+machines at once. It goes in small steps, so that no user has to wait for it.
 """
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    CTE,
+    Column,
     ColumnElement,
     ScalarSelect,
     Select,
     Table,
+    Text,
+    all_,
     bindparam,
     delete,
+    exists,
     func,
     literal_column,
     select,
-    text,
     true,
-    tuple_,
     update,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
-from ..db.models import ANSWER_HOURS, BYTES, answers, owners, tasks, tombstones
+from ..db.models import ANSWER_HOURS, TIME, answers, owners, tasks, tombstones
 from ..db.session import Session
-from .queries import OWNER
+from .queries import MINE, OWNER
 from .statements import ONE, bury
+
+Statement = Select[*tuple[Any, ...]]
 
 TRASH_DAYS = 30
 # A client that synced less than this long ago learns of every deletion; an older one has to start over.
 TOMBSTONE_DAYS = 90
-RENEWED_A_STEP = 1000
 OWNERS_A_STEP = 100
 TASKS_A_STEP = 5000
 ANSWERS_A_STEP = 1000
@@ -44,29 +46,33 @@ ANSWERS_A_STEP = 1000
 PATIENCE, PAUSE = 30, 0.2
 
 
-def _older(moment: ColumnElement[datetime], age: str) -> ColumnElement[bool]:
-    return moment < func.now() - text(f"interval '{age}'")
+def _older(column: Column[Any], name: str) -> ColumnElement[bool]:
+    return column < bindparam(f"{name}_before", type_=TIME)
 
 
-TRASH = _older(tasks.c.deleted_at, f"{TRASH_DAYS} days")
-TOMBSTONES = _older(tombstones.c.purged_at, f"{TOMBSTONE_DAYS} days")
-ANSWERS = _older(answers.c.created_at, f"{ANSWER_HOURS} hours")
+TRASH = _older(tasks.c.deleted_at, "trash")
+TOMBSTONES = _older(tombstones.c.purged_at, "tombstones")
+ANSWERS = _older(answers.c.created_at, "answers")
+# The owner of a step, locked, unless somebody else has them.
+FREE = select(owners.c.user_id).where(owners.c.user_id == OWNER).with_for_update(skip_locked=True)
 
 
-def _free(due: Select[tuple[str]]) -> CTE:
-    """Lock up to a step's worth of the owners in `due`, passing over those that are locked already."""
-    some = select(owners.c.user_id).where(owners.c.user_id.in_(due)).limit(OWNERS_A_STEP)
-    return some.with_for_update(skip_locked=True).cte("free")
+def _owners(table: Table, old: ColumnElement[bool]) -> Statement:
+    """Some owners of what is `old` in `table`, none of `busy`."""
+    busy = bindparam("busy", type_=ARRAY(Text))
+    return (
+        select(table.c.user_id).where(old, table.c.user_id != all_(busy)).group_by(table.c.user_id).limit(OWNERS_A_STEP)
+    )
 
 
-def _purge_trash() -> Select[*tuple[Any, ...]]:
-    free = _free(select(tasks.c.user_id).where(TRASH))
+def _purge_trash() -> Statement:
+    """What an owner has too long in the trash; or a step's worth of it. How many."""
+    free = FREE.cte("free")
     # One user may have a hundred thousand of them, more than can be removed within a statement's deadline.
-    some = select(tasks.c.user_id, tasks.c.id).where(tasks.c.user_id == free.c.user_id, TRASH).limit(TASKS_A_STEP)
-    some_tasks = some.cte("some")
+    some = select(tasks.c.id).where(MINE, tasks.c.user_id == free.c.user_id, TRASH).limit(TASKS_A_STEP).cte("some")
     bump = (
         update(owners)
-        .where(owners.c.user_id.in_(select(some_tasks.c.user_id)))
+        .where(owners.c.user_id == OWNER, exists(select(ONE).select_from(some)))
         .values(revision=owners.c.revision + ONE)
         .returning(owners.c.user_id, owners.c.revision)
         .cte("bump")
@@ -75,8 +81,7 @@ def _purge_trash() -> Select[*tuple[Any, ...]]:
     # none, PostgreSQL would take them all by that index for each of `some`, instead of each by its key.
     gone = (
         delete(tasks)
-        .where(tasks.c.user_id == bump.c.user_id, tasks.c.user_id == some_tasks.c.user_id)
-        .where(tasks.c.id == some_tasks.c.id, TRASH.is_(true()))
+        .where(MINE, tasks.c.user_id == bump.c.user_id, tasks.c.id == some.c.id, TRASH.is_(true()))
         .returning(tasks.c.user_id, tasks.c.id, bump.c.revision)
         .cte("gone")
     )
@@ -84,18 +89,19 @@ def _purge_trash() -> Select[*tuple[Any, ...]]:
     return select(func.count()).select_from(gone).add_cte(buried)
 
 
-def _drop_tombstones() -> Select[*tuple[Any, ...]]:
-    free = _free(select(tombstones.c.user_id).where(TOMBSTONES))
+def _drop_tombstones() -> Statement:
+    """An owner's old ones; how many."""
+    free = FREE.cte("free")
     gone = (
         delete(tombstones)
-        .where(tombstones.c.user_id == free.c.user_id, TOMBSTONES)
+        .where(tombstones.c.user_id == OWNER, tombstones.c.user_id == free.c.user_id, TOMBSTONES)
         .returning(tombstones.c.user_id, tombstones.c.version)
         .cte("gone")
     )
     newest = select(gone.c.user_id, func.max(gone.c.version).label("version")).group_by(gone.c.user_id).subquery()
     moved = (
         update(owners)
-        .where(owners.c.user_id == newest.c.user_id)
+        .where(owners.c.user_id == OWNER, owners.c.user_id == newest.c.user_id)
         .values(horizon=func.greatest(owners.c.horizon, newest.c.version))
         .returning(ONE)
         .cte("moved")
@@ -103,38 +109,28 @@ def _drop_tombstones() -> Select[*tuple[Any, ...]]:
     return select(func.count()).select_from(gone).add_cte(moved)
 
 
-def _drop_answers() -> Select[*tuple[Any, ...]]:
-    key = tuple_(answers.c.user_id, answers.c.key)
-    some = select(*key.clauses).where(ANSWERS).limit(ANSWERS_A_STEP).with_for_update(skip_locked=True)
-    gone = delete(answers).where(key.in_(some)).returning(ONE).cte("gone")
+def _oldest_answers() -> Statement:
+    """From when the last of a step's worth of old ones is; null without any."""
+    some = select(answers.c.created_at).where(ANSWERS).order_by(answers.c.created_at).limit(ANSWERS_A_STEP)
+    return select(func.max(some.subquery("some").c.created_at))
+
+
+def _drop_answers() -> Statement:
+    gone = delete(answers).where(answers.c.created_at <= bindparam("until", type_=TIME)).returning(ONE).cte("gone")
     return select(func.count()).select_from(gone)
 
 
-def _renew() -> Select[*tuple[Any, ...]]:
-    """Another nonce for the next owners after `after`, by their ids; the last of these ids."""
-    after = bindparam("after", type_=BYTES)
-    some = select(owners.c.user_id).where(owners.c.user_id > after).order_by(owners.c.user_id).limit(RENEWED_A_STEP)
-    ids = some.with_for_update().cte("some")
-    renewed = (
-        update(owners)
-        .where(owners.c.user_id == ids.c.user_id)
-        .values(nonce=text("DEFAULT"))
-        .returning(owners.c.user_id)
-        .cte("renewed")
-    )
-    return select(func.max(renewed.c.user_id).label("last"), func.count().label("renewed"))
+OWNERS_OF_TRASH, OWNERS_OF_TOMBSTONES = _owners(tasks, TRASH), _owners(tombstones, TOMBSTONES)
+PURGE_TRASH, DROP_TOMBSTONES = _purge_trash(), _drop_tombstones()
+OLDEST_ANSWERS, DROP_ANSWERS = _oldest_answers(), _drop_answers()
 
 
-RENEW = _renew()
-PURGE_TRASH, DROP_TOMBSTONES, DROP_ANSWERS = _purge_trash(), _drop_tombstones(), _drop_answers()
-
-
-def _due() -> Select[*tuple[Any, ...]]:
+def _due() -> Statement:
     """How many there are of each whose time is over."""
     return select(*(select(func.count()).where(old).scalar_subquery() for old in (TRASH, TOMBSTONES, ANSWERS)))
 
 
-def _overdue() -> Select[*tuple[Any, ...]]:
+def _overdue() -> Statement:
     """For how many seconds the oldest of each should have been gone; null without any.
 
     Two are found at once by their index; of the trash, the index of all that is in it is read.
@@ -151,7 +147,7 @@ def _overdue() -> Select[*tuple[Any, ...]]:
     )
 
 
-def _remove(table: Table) -> Select[*tuple[Any, ...]]:
+def _remove(table: Table) -> Statement:
     """All of an owner's; how many."""
     gone = delete(table).where(table.c.user_id == OWNER).returning(ONE).cte("gone")
     return select(func.count()).select_from(gone)
@@ -176,37 +172,52 @@ def purge(session: Session) -> Counts:
     """Remove what is too old; how many. What is left of it then (`due`) is that of users who were busy all the time."""
     removed, until = Counts(0, 0, 0), time.monotonic() + PATIENCE
     while True:
-        step = [sum(_counts(session, step)) for step in (PURGE_TRASH, DROP_TOMBSTONES, DROP_ANSWERS)]
+        step = (
+            sum(_taken(session, OWNERS_OF_TRASH, PURGE_TRASH)),
+            sum(_taken(session, OWNERS_OF_TOMBSTONES, DROP_TOMBSTONES)),
+            sum(_answers(session)),
+        )
         removed = Counts(*map(sum, zip(removed, step, strict=True)))
         if not any(due(session)) or time.monotonic() > until:
             return removed
         time.sleep(PAUSE)
 
 
+def ages() -> dict[str, datetime]:
+    """From when what is kept for a while is too old."""
+    now = datetime.now(UTC)
+    return {
+        "trash_before": now - timedelta(days=TRASH_DAYS),
+        "tombstones_before": now - timedelta(days=TOMBSTONE_DAYS),
+        "answers_before": now - timedelta(hours=ANSWER_HOURS),
+        "moment": now,
+    }
+
+
 def due(session: Session) -> Counts:
     """What is too old, and still there."""
-    return Counts(*session.execute(DUE).one())
+    return Counts(*session.execute(DUE, ages()).one())
 
 
 def overdue(session: Session) -> Counts:
     """For how many seconds the oldest of each should have been removed; 0 if there is none such."""
-    return Counts(*(int(seconds or 0) for seconds in session.execute(OVERDUE).one()))
+    return Counts(*(int(seconds or 0) for seconds in session.execute(OVERDUE, ages()).one()))
 
 
-def _counts(session: Session, step: Select[*tuple[Any, ...]]) -> Iterator[int]:
-    """How many rows each repetition of `step` removed, until one finds no more."""
-    while count := session.execute(step, {"moment": datetime.now(UTC)}).scalar_one():
-        yield count
+def _taken(session: Session, of: Statement, step: Statement) -> Iterator[int]:
+    """How many rows each repetition of `step` removed, of all the owners whom `of` finds; the busy ones left out."""
+    values: dict[str, Any] = ages() | {"busy": []}
+    while found := session.execute(of, values).scalars().all():
+        for owner in found:
+            count = session.execute(step, values | {"owner": owner}).scalar_one()
+            values["busy"] += [owner] if count == 0 else []
+            yield count
 
 
-def renew(session: Session) -> int:
-    """Give every owner another nonce: how many. Safe to repeat."""
-    last, total = "", 0
-    while True:
-        step = session.execute(RENEW, {"after": last}).one()
-        if not step.renewed:
-            return total
-        last, total = step.last, total + step.renewed
+def _answers(session: Session) -> Iterator[int]:
+    values = ages()
+    while until := session.execute(OLDEST_ANSWERS, values).scalar_one():
+        yield session.execute(DROP_ANSWERS, {"until": until}).scalar_one()
 
 
 def forget(session: Session) -> Counts | None:

@@ -1,0 +1,209 @@
+"""A database of several nodes (Citus), as far as that can be tried on one: what statements look like, how they go out.
+
+What a distributed PostgreSQL refuses was found out on a real one (docs/scaling.md); none is to be had here. So the
+statements that every operation sends are held to what works there, and every operation is tried with the messages that
+are sent there.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import pytest
+from flask import Flask
+from sqlalchemy import Engine, event
+
+from tests.conftest import User, run_sql, settings_for, user_of
+from tests.test_cli import invoke
+from tests.test_isolation import CASES, CREATED, ask
+from todo_service import cli, create_app
+from todo_service.tasks import queries, renewal, retention
+
+TABLES = "owners|tasks|tombstones|answers"
+# They look across users: whose an id is, what is too old, all tags renewed.
+ACROSS_USERS = {
+    "WHOSE": queries.WHOSE,
+    "OWNERS_OF_TRASH": retention.OWNERS_OF_TRASH,
+    "OWNERS_OF_TOMBSTONES": retention.OWNERS_OF_TOMBSTONES,
+    "OLDEST_ANSWERS": retention.OLDEST_ANSWERS,
+    "DROP_ANSWERS": retention.DROP_ANSWERS,
+    "DUE": retention.DUE,
+    "OVERDUE": retention.OVERDUE,
+    "NEXT": renewal.NEXT,
+    "RENEW": renewal.RENEW,
+}
+CHANGING = re.compile(r"\b(?:INSERT INTO|(?<!FOR )(?<!DO )UPDATE|DELETE FROM)\b")
+# What is another thing each time it is called, or on each node.
+VOLATILE = re.compile(
+    r"\b(clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|now|random|gen_random_uuid|nextval)\s*\("
+    r"|\b(current_timestamp|current_date|localtimestamp|DEFAULT)\b",
+    re.IGNORECASE,
+)
+IMMUTABLE = {"floor", "coalesce", "greatest"}
+MENTION = re.compile(rf"(INTO )?(?<![\w.])({TABLES})(?: AS (\w+))?(?![\w.])")
+
+
+class Sent(NamedTuple):
+    """A statement as it was sent; `first`: what goes in front of it."""
+
+    first: str
+    text: str
+    parameters: dict[str, Any]
+
+
+def heard(engine: Engine) -> list[Sent]:
+    """What `engine` sends from now on."""
+    sent: list[Sent] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def hear(_connection: Any, _cursor: Any, _text: str, parameters: Any, context: Any, _many: bool) -> None:
+        sent.append(Sent(context.execution_options.get("first", ""), context.statement, dict(parameters)))
+
+    return sent
+
+
+def every_operation(user: User, other: User) -> None:
+    """Each of the document's, and what it does otherwise where something is given or there."""
+    for case in CASES:
+        task = user.create(checklist=[{"title": "x"}])
+        assert ask(user, case, task["id"]).status_code == (201 if case in CREATED else 200)
+    for number, (method, path, body, status) in enumerate(others(user)):
+        for headers in ({}, {"Idempotency-Key": f"{number}"}) if method == "POST" else ({},):
+            assert user.request(method, path, json=body, headers=headers).status_code in status, (method, path)
+    task = other.create()
+    assert user.get(f"/api/tasks/{task['id']}").status_code == 403
+    assert user.post(f"/api/tasks/{uuid4()}/restore", headers={"Idempotency-Key": "absent"}).status_code == 404
+    tag = user.get("/api/tasks").headers["ETag"]
+    assert user.delete("/api/tasks?status=completed", headers={"If-Match": tag}).status_code == 200
+
+
+def others(user: User) -> Iterator[tuple[str, str, Any, tuple[int, ...]]]:
+    task, done, repeating = (
+        user.create(),
+        user.create(completed=True),
+        user.create(due_date="2026-01-01", recurrence="daily"),
+    )
+    path, again = f"/api/tasks/{task['id']}", f"/api/tasks/{repeating['id']}"
+    named = str(uuid4())
+    yield "POST", "/api/tasks", {"title": "x", "id": named}, (201, 409)
+    yield "POST", "/api/tasks", {"title": "x", "id": str(uuid4()), "position": 1}, (201, 409)
+    yield "POST", "/api/tasks/import", {"tasks": [{"title": "x", "id": named}, {"title": "y"}]}, (200,)
+    for query in (
+        "search=x&count=true",
+        "sort=title&offset=1",
+        "overdue=true&tz=Asia/Tokyo",
+        "deleted=true",
+        "tag=x&category=y",
+    ):
+        yield "GET", f"/api/tasks?{query}", None, (200,)
+    for form in ("json", "csv", "ics"):
+        yield "GET", f"/api/tasks/export?format={form}", None, (200,)
+    yield "PATCH", path, {"title": "y", "completed": True, "position": 1}, (200,)
+    yield "PATCH", path, {"tags": ["x"], "completed": False}, (200,)
+    yield "PATCH", f"{path}/complete", None, (200,)
+    yield "PATCH", f"{again}/complete", {"completed": True}, (200,)
+    yield "PATCH", f"{again}/complete", {"completed": False}, (200,)
+    yield "POST", f"{path}/move", {"after": done["id"]}, (200,)
+    many = [{"op": "create", "task": {"title": "x"}}, {"op": "complete", "id": repeating["id"]}]
+    many += [{"op": "delete", "id": done["id"], "permanent": True}]
+    yield "POST", "/api/tasks/batch", {"operations": many[:2]}, (200,)
+    yield "POST", "/api/tasks/batch", {"operations": many}, (200, 404)
+    yield "DELETE", path, None, (200,)
+    for _ in range(2):
+        yield "POST", f"{path}/restore", None, (200,)
+    yield "DELETE", f"{path}?permanent=true", None, (200,)
+
+
+def commands(app: Flask, url: str, user: User) -> None:
+    """Each that has something to do with what is stored."""
+    user.delete(f"/api/tasks/{user.create()['id']}")
+    user.delete(f"/api/tasks/{user.create()['id']}?permanent=true")
+    long_ago = "UPDATE {} SET {} = '2000-01-01Z' WHERE user_id = %(user)s AND {} IS NOT NULL"
+    for table, column in (("tasks", "deleted_at"), ("tombstones", "purged_at"), ("answers", "created_at")):
+        run_sql(url, long_ago.format(table, column, column), {"user": user.id})
+    said = invoke(app, "purge")
+    assert "left" not in said
+    assert not re.search(r"\b0 ", said)
+    for command in (["renew"], ["user", user.id], ["export-user", user.id], ["check"], ["forget", "--yes", user.id]):
+        invoke(app, *command)
+
+
+@pytest.fixture(scope="module")
+def own_url(make_database: Callable[[], str]) -> str:
+    """A database that has nothing else in it."""
+    url = make_database()
+    cli.upgrade(url)
+    return url
+
+
+@pytest.fixture(scope="module")
+def sent(own_url: str) -> tuple[Engine, list[Sent]]:
+    app = create_app(settings_for(own_url))
+    engine = app.extensions["engine"]
+    heard_of = heard(engine)
+    user = user_of(app, "carol")
+    every_operation(user, user_of(app, "mallory"))
+    commands(app, own_url, user)
+    return engine, heard_of
+
+
+def test_enough_was_heard(sent: tuple[Engine, list[Sent]]) -> None:
+    texts = {one.text for one in sent[1]}
+    assert len([text for text in texts if CHANGING.search(text)]) > 20
+    assert len([text for text in texts if "DO UPDATE" in text]) >= 4
+    known = {str(statement.compile(sent[0])) for statement in ACROSS_USERS.values()}
+    assert len(known - texts) <= 1, "all but what only Prometheus asks for"
+
+
+def test_no_change_calls_what_differs_from_call_to_call(sent: tuple[Engine, list[Sent]]) -> None:
+    for one in sent[1]:
+        for text in (one.first, one.text):
+            assert not (CHANGING.search(text) and VOLATILE.search(text)), text
+
+
+def upserted(text: str) -> str:
+    """What `text` has in front of the RETURNING, or the parenthesis, that ends it."""
+    depth = 0
+    for part in re.finditer(r"[()]|\bRETURNING\b", text):
+        if part[0] == "RETURNING" and depth == 0:
+            return text[: part.start()]
+        depth += {"(": 1, ")": -1}.get(part[0], 0)
+        if depth < 0:
+            return text[: part.start()]
+    return text
+
+
+def test_what_an_upsert_sets_is_immutable_and_looks_at_nothing_else(sent: tuple[Engine, list[Sent]]) -> None:
+    for one in sent[1]:
+        for part in map(upserted, (one.first + one.text).split("DO UPDATE SET ")[1:]):
+            assert "SELECT" not in part, one.text
+            assert set(re.findall(r"(\w+)\s*\(", part)) <= IMMUTABLE, part
+
+
+def test_every_table_is_asked_for_the_owners_rows(sent: tuple[Engine, list[Sent]]) -> None:
+    """By `user_id = …` for each mention of a table; or by a value, where rows are inserted."""
+    engine, all_sent = sent
+    across = {str(statement.compile(engine)) for statement in ACROSS_USERS.values()}
+    checked = 0
+    for one in all_sent:
+        for into, table, alias in MENTION.findall(one.text) if one.text not in across else ():
+            if into:
+                assert "user_id" in one.text.partition(f"INTO {table}")[2].partition(")")[0], one.text
+                continue
+            # Of what it is joined to, where it is.
+            name = alias or table
+            name = joined[1] if (joined := re.search(rf"\b{name}\.user_id = (tasks)\.user_id", one.text)) else name
+            bound = re.findall(rf"\b{name}\.user_id = %\((\w+)\)s", one.text)
+            assert len({one.parameters[found] for found in bound}) == 1, one.text
+            checked += 1
+        for _, table, _ in MENTION.findall(one.first):
+            assert table == "owners"
+        assert one.first.count("owners") == len(re.findall(r"user_id = %\(app|\(user_id\) VALUES \(%\(app", one.first))
+    assert checked > 200
+
+
+def test_locks_are_taken_on_the_rows_of_one_owner(sent: tuple[Engine, list[Sent]]) -> None:
+    for one in sent[1]:
+        for part in re.findall(r"SELECT[^;()]*FOR UPDATE", one.first + one.text):
+            assert re.search(r"user_id = %\((?:app_user_id|owner)\)s", part), one.text
