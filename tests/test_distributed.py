@@ -12,12 +12,15 @@ from uuid import uuid4
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, text
+from sqlalchemy.exc import DBAPIError
 
-from tests.conftest import User, run_sql, settings_for, user_of
+from tests.conftest import User, assert_problem, run_sql, settings_for, user_of
 from tests.test_cli import invoke
 from tests.test_isolation import CASES, CREATED, ask
+from tests.wire import Wire
 from todo_service import cli, create_app
+from todo_service.db.session import LOCK, STATEMENT, Connection, Session
 from todo_service.tasks import queries, renewal, retention
 
 TABLES = "owners|tasks|tombstones|answers"
@@ -158,8 +161,8 @@ def test_enough_was_heard(sent: tuple[Engine, list[Sent]]) -> None:
 
 def test_no_change_calls_what_differs_from_call_to_call(sent: tuple[Engine, list[Sent]]) -> None:
     for one in sent[1]:
-        for text in (one.first, one.text):
-            assert not (CHANGING.search(text) and VOLATILE.search(text)), text
+        for part in (one.first, one.text):
+            assert not (CHANGING.search(part) and VOLATILE.search(part)), part
 
 
 def upserted(text: str) -> str:
@@ -207,3 +210,106 @@ def test_locks_are_taken_on_the_rows_of_one_owner(sent: tuple[Engine, list[Sent]
     for one in sent[1]:
         for part in re.findall(r"SELECT[^;()]*FOR UPDATE", one.first + one.text):
             assert re.search(r"user_id = %\((?:app_user_id|owner)\)s", part), one.text
+
+
+# --- How they go out ---
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every database is taken for one of several nodes."""
+    monkeypatch.setattr(Connection, "distributed", True)
+
+
+def test_where_there_are_nodes_the_scope_is_a_message_of_its_own(apart: None, make_database: Callable[[], str]) -> None:
+    """Every operation works so; and no message that holds a SET holds anything but that."""
+    url = make_database()
+    cli.upgrade(url)
+    with Wire(url) as wire:
+        app = create_app(settings_for(wire.dsn(), pool_size=2))
+        user = user_of(app, "carol")
+        every_operation(user, user_of(app, "mallory"))
+        commands(app, url, user)
+        [asked, *messages] = [sql for sql in wire.queries if not sql.startswith(("select ", "show "))]
+    assert "pg_extension" in asked
+    assert len(messages) > 300
+    for sql in messages:
+        if "SET LOCAL" in sql:
+            parts = [part.split()[0] for part in sql.rstrip("; ").split("; ")]
+            assert set(parts) <= {"BEGIN", "SET"}, sql
+            assert parts[0] == "BEGIN"
+        assert "plan_cache_mode" not in sql
+        assert not re.search(r"\b(PREPARE|EXECUTE)\b", sql)
+    assert sum(sql.startswith("BEGIN") for sql in messages) == sum(sql in ("COMMIT", "ROLLBACK") for sql in messages)
+
+
+@pytest.mark.parametrize(("ask_for", "trips"), [("list", 3), ("create", 3), ("update", 3), ("batch", 4), ("absent", 6)])
+def test_round_trips_where_there_are_nodes(apart: None, wire: Wire, ask_for: str, trips: int) -> None:
+    user = user_of(create_app(settings_for(wire.dsn(), pool_size=1)), "carol")
+    task = user.create()
+    wire.reset()
+    requests: dict[str, Callable[[], Any]] = {
+        "list": lambda: user.get("/api/tasks"),
+        "create": lambda: user.post("/api/tasks", json={"title": "x"}),
+        "update": lambda: user.patch(f"/api/tasks/{task['id']}", json={"title": "y"}),
+        "batch": lambda: user.post("/api/tasks/batch", json={"operations": [{"op": "complete", "id": task["id"]}]}),
+        "absent": lambda: user.get(f"/api/tasks/{uuid4()}"),
+    }
+    assert requests[ask_for]().status_code == {"create": 201, "absent": 404}.get(ask_for, 200)
+    assert len(wire.queries) == trips, wire.queries
+
+
+def test_a_statement_that_fails_leaves_no_transaction_there(apart: None, wire: Wire, alice: User) -> None:
+    """Nor its scope; and the next one is done, as where a statement is a transaction by itself."""
+    alice.create()
+    engine = create_app(settings_for(wire.dsn(), pool_size=1)).extensions["engine"]
+    with Session(engine, alice.id) as session:
+        with pytest.raises(DBAPIError):
+            session.execute(text("SELECT 1/0"))
+        assert wire.queries[-1] == "ROLLBACK"
+        assert session.execute(text("SELECT count(*) FROM tasks")).scalar_one() == 1
+        assert wire.queries[-1] == "COMMIT"
+        settings = "SELECT current_setting('app.user_id'), current_setting('lock_timeout'), current_user"
+        assert session.execute(text(settings)).one() == (alice.id, f"{LOCK}s", "todo_app")
+    with engine.connect() as connection, connection.connection.driver_connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('app.user_id', true), current_setting('statement_timeout')")
+        assert cursor.fetchone() != (alice.id, f"{STATEMENT}s")
+        assert not connection.connection.driver_connection.in_transaction
+
+
+def test_a_connection_that_dies_between_the_messages(apart: None, wire: Wire) -> None:
+    """The change was made or not; what comes next has a connection of its own."""
+    user = user_of(create_app(settings_for(wire.dsn(), pool_size=1)), "carol")
+    user.create("before")
+
+    def kill(sql: str) -> str:
+        return "SET LOCAL ROLE NONE; SELECT pg_terminate_backend(pg_backend_pid())" if sql.startswith(killed) else sql
+
+    for killed in ("BEGIN", "WITH bump", "COMMIT"):
+        wire.rewrite = kill
+        assert "was lost" in assert_problem(user.post("/api/tasks", json={"title": killed}), 503)["detail"]
+        wire.rewrite = None
+        assert user.titles() == ["before"]
+
+
+def test_the_second_wall_holds_there_too(apart: None, wire: Wire, alice: User) -> None:
+    """Without the owner's filter, row-level security shows and changes nothing foreign."""
+    mallory = user_of(create_app(settings_for(wire.dsn())), "mallory")
+    theirs, own = alice.create("Alice's"), mallory.create("Mallory's")
+    pulled: list[str] = []
+
+    def without_filter(sql: str) -> str:
+        if sql.startswith("BEGIN") or "ORDER BY tasks.user_id" in sql:
+            return sql
+        pulled.extend(re.findall(r"tasks\.user_id = '", sql))
+        return re.sub(rf"\b(tasks|owners)\.user_id = '{mallory.id}'", "true", sql)
+
+    wire.rewrite = without_filter
+    assert mallory.titles() == ["Mallory's"]
+    path = f"/api/tasks/{theirs['id']}"
+    for method, body in (("GET", None), ("PATCH", {"title": "stolen"}), ("DELETE", None)):
+        assert mallory.request(method, path, json=body).status_code == 403
+    assert mallory.patch(f"/api/tasks/{own['id']}", json={"title": "Hers"}).status_code == 200
+    assert mallory.delete("/api/tasks?status=all").json == {"deleted": 1}
+    assert len(pulled) >= 6
+    assert alice.get("/api/tasks").json == [theirs]

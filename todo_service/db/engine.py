@@ -7,6 +7,7 @@ import functools
 import logging
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -65,6 +66,7 @@ def make_engine(settings: Settings) -> Engine:
         hide_parameters=True,
     )
     event.listen(engine, "connect", read_ids_as_text)
+    event.listen(engine, "connect", look_for_nodes())
     event.listen(engine, "checkin", note_idle)
     event.listen(engine, "checkout", try_if_idle)
     event.listen(engine, "handle_error", translate)
@@ -81,6 +83,21 @@ def connect(url: str) -> Connection:
 def read_ids_as_text(connection: Connection, _record: Any) -> None:
     """As the service passes them on; SQLAlchemy has the driver make an object of each, for itself to take apart."""
     extensions.register_type(extensions.new_type((UUID_OID,), "UUID", extensions.UNICODE), connection)
+
+
+def look_for_nodes() -> Callable[[Connection, Any], None]:
+    """What tells each new connection whether the database is one of several nodes: the first one asks, for all."""
+    found: list[bool] = []
+
+    def tell(connection: Connection, _record: Any) -> None:
+        if not found:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT FROM pg_extension WHERE extname = 'citus'")
+                found.append(cursor.rowcount > 0)
+        if found[0]:
+            connection.distributed = True
+
+    return tell
 
 
 def note_idle(_connection: Any, record: ConnectionPoolEntry) -> None:

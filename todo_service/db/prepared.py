@@ -3,7 +3,7 @@
 What a connection has sent a few times is prepared there, and goes by its name from then on. Behind a pooler that gives
 each message another connection (PgBouncer's transaction mode) the name may be unknown, or taken already by the same
 statement: then the message fails as a whole, and is sent again as it was; that connection prepares nothing more.
-Off by `DB_PREPARE=off`; nothing else knows of it.
+Off by `DB_PREPARE=off`, and where the database has several nodes; nothing else knows of it.
 """
 
 import hashlib

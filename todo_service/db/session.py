@@ -11,16 +11,21 @@ The engine is in AUTOCOMMIT, so PostgreSQL runs such a message as one transactio
 when the answer is there, and leaves nothing behind on the connection (which may be PgBouncer's, shared by others).
 Statements that belong together run in `with session.transaction():`, which sends its BEGIN in front of the first one.
 
+A database of several nodes (Citus) hands a message that holds a SET to all of them, whole. There, what stands in front
+of a statement is a message of its own, and one that stands alone is three: BEGIN with its scope, the statement, COMMIT.
+
 A session without an owner sees nothing. What must see all rows (the purge, health) says so by name: `unscoped`.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psycopg2
 from psycopg2 import extensions
 from sqlalchemy import Connection as CoreConnection
 from sqlalchemy import Engine, event, orm
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 from sqlalchemy.orm import SessionTransaction, SessionTransactionOrigin
 
@@ -36,6 +41,8 @@ SETTINGS = f"SET LOCAL statement_timeout = {STATEMENT * 1000}; SET LOCAL lock_ti
 SCOPED = f"SET LOCAL ROLE {ROLE}; {SETTINGS}SET LOCAL app.user_id = %(app_user_id)s; "
 UNSCOPED = f"SET LOCAL ROLE NONE; {SETTINGS}"
 KEEP = f"SET LOCAL idle_in_transaction_session_timeout = {PAUSE * 1000}; "
+# The same without a SET.
+KEEP_HERE = f"SELECT set_config('idle_in_transaction_session_timeout', '{PAUSE}s', true); "
 # What a change's message begins with (the execution option `first`): the owner's row made, if need be, and locked.
 LOCK_OWNER = "SELECT FROM owners WHERE user_id = %(app_user_id)s FOR UPDATE; "
 MAKE_OWNER = f"INSERT INTO owners (user_id) VALUES (%(app_user_id)s) ON CONFLICT DO NOTHING; {LOCK_OWNER}"  # noqa: S608
@@ -51,6 +58,9 @@ class Connection(extensions.connection):
     answer_seconds = ANSWER
     # Which statements it has sent how often (`prepared.py`).
     prepared: dict[str, int] | None
+    # Whether the database has several nodes, as the first connection finds out (`engine.py`); and whether the
+    # transaction that is under way there is that of a statement which stands alone.
+    distributed, alone = False, False
     # Of the session that has it at the moment: its scope, and what its transaction begins with. Of nobody: no rows.
     owner, unscoped, begin = "", False, ""
 
@@ -71,6 +81,11 @@ class Connection(extensions.connection):
 
     def _end(self, how: str) -> None:
         self.owner, self.unscoped, self.begin = "", False, ""
+        self.finish(how)
+
+    def finish(self, how: str) -> None:
+        """End the transaction, if there is one, and nothing else."""
+        self.alone = False
         if self.in_transaction:
             with self.cursor() as cursor:
                 cursor.execute(how)
@@ -138,11 +153,32 @@ def send_scope(
     if connection.in_transaction:
         # One that has failed takes nothing but the return to a savepoint.
         failed = connection.get_transaction_status() == extensions.TRANSACTION_STATUS_INERROR
-        return statement if failed else KEEP + statement, values
+        return statement if failed else (KEEP_HERE if connection.distributed else KEEP) + statement, values
     scope = UNSCOPED if unscoped else SCOPED
+    if connection.distributed:
+        connection.alone = not connection.begin
+        with connection.cursor() as other:
+            other.execute((connection.begin or BEGIN) + KEEP + scope, values)
+        return statement, values
     return (connection.begin + KEEP if connection.begin else "") + scope + statement, values
+
+
+def commit_alone(_: CoreConnection, cursor: DBAPICursor, *_rest: Any) -> None:
+    """Commit what `send_scope` has begun for one statement (SQLAlchemy's event after_cursor_execute)."""
+    if cursor.connection.alone:
+        cursor.connection.finish("COMMIT")
+
+
+def undo_alone(failure: ExceptionContext) -> None:
+    """Undo it, where that statement has failed (SQLAlchemy's event handle_error)."""
+    cursor = failure.execution_context and failure.execution_context.cursor
+    if cursor and cursor.connection.alone and not cursor.connection.closed:
+        with suppress(psycopg2.Error):
+            cursor.connection.finish("ROLLBACK")
 
 
 def guard(engine: Engine) -> None:
     """Let no statement out of `engine` without its scope."""
     event.listen(engine, "before_cursor_execute", send_scope, retval=True)
+    event.listen(engine, "after_cursor_execute", commit_alone)
+    event.listen(engine, "handle_error", undo_alone)
