@@ -5,6 +5,7 @@ statements that every operation sends are held to what works there, and every op
 are sent there.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -313,3 +314,52 @@ def test_the_second_wall_holds_there_too(apart: None, wire: Wire, alice: User) -
     assert mallory.delete("/api/tasks?status=all").json == {"deleted": 1}
     assert len(pulled) >= 6
     assert alice.get("/api/tasks").json == [theirs]
+
+
+# --- What another node's errors mean ---
+
+
+@pytest.mark.parametrize("constraint", ["tasks_recurrence_due", "tasks_recurrence_due_102008"])
+def test_a_rule_between_fields_that_another_node_finds_broken(wire: Wire, constraint: str) -> None:
+    """Its error names the constraint in its sentence only; the sentence of any other rule is a bug's."""
+    user = user_of(create_app(settings_for(wire.dsn())), "carol")
+    task = user.create(due_date="2026-01-01", recurrence="daily")
+    raised = f'new row for relation "tasks_102008" violates check constraint "{constraint}"'
+    wire.rewrite = lambda sql: failing("23514", raised) if "WITH bump" in sql else sql
+    problem = assert_problem(user.patch(f"/api/tasks/{task['id']}", json={"due_date": None}), 422, "invalid")
+    assert problem["errors"] == [{"field": "recurrence", "message": "Needs a due_date."}]
+    wire.rewrite = lambda sql: (
+        failing("23514", raised.replace("recurrence_due", "series")) if "WITH bump" in sql else sql
+    )
+    assert_problem(user.patch(f"/api/tasks/{task['id']}", json={"title": "x"}), 500)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("08006", "connection to the remote node todo_app@node2:5432/todo failed"),
+        ("XX000", "failure on connection marked as essential: node2:5432"),
+    ],
+)
+def test_a_node_that_is_lost_is_a_503(wire: Wire, caplog: pytest.LogCaptureFixture, code: str, said: str) -> None:
+    """Of which nobody knows what was done; the operator is told which node, and the connection goes on."""
+    user = user_of(create_app(settings_for(wire.dsn(), pool_size=1)), "carol")
+    logging.getLogger("todo_service").addHandler(caplog.handler)
+    user.create()
+    for apart in (False, True):
+        wire.rewrite = lambda sql: failing(code, said) if sql.startswith(("SET", "SELECT", "WITH")) else sql
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Connection, "distributed", apart)
+            for answer in (user.get("/api/tasks"), user.post("/api/tasks", json={"title": "x"})):
+                problem = assert_problem(answer, 503, "unavailable")
+                assert "connection to a part of the database was lost" in problem["detail"]
+                assert "nothing was changed" not in problem["detail"]
+                assert answer.headers["Retry-After"]
+        wire.rewrite = None
+    logging.getLogger("todo_service").removeHandler(caplog.handler)
+    assert said in caplog.text
+    assert user.titles() == ["Buy milk"]
+
+
+def failing(code: str, said: str) -> str:
+    return f"DO $do$ BEGIN RAISE SQLSTATE '{code}' USING MESSAGE = '{said}'; END $do$"

@@ -28,10 +28,18 @@ CHECK = "Check the address, the user and the password in DATABASE_URL, and that 
 # What the database must have; a bug that asks for something else is no matter of migrations.
 OURS = {VERSION_TABLE} | {name for table in Base.metadata.tables.values() for name in (table.name, *table.c.keys())}
 
+# Beside its code for a lost connection, how Citus tells of a node that was lost in the middle of a transaction.
+ESSENTIAL = "failure on connection marked as essential"
+
 LATE = ("The database took too long; nothing was changed, please try again.", "statement given up: {}")
+LOST = (
+    "The connection to a part of the database was lost; please try again.",
+    "a node of the database is lost to the others: {} See whether it runs, and whether they reach it.",
+)
 RETRY = ("The database could not do this now; nothing was changed, please try again.", "the database refuses: {}")
 # What is said to the client and to the operator: by SQLSTATE, or its first two characters (PostgreSQL, appendix A).
 REFUSALS = {
+    "08006": LOST,
     "55P03": LATE,
     "57014": LATE,
     "25006": (
@@ -80,18 +88,27 @@ def refusal(error: psycopg2.Error) -> Problem | None:
     if not answered(error):
         return None
     if isinstance(error, CheckViolation):
-        meant = CONSTRAINT_PROBLEMS.get(error.diag.constraint_name or "")
+        meant = CONSTRAINT_PROBLEMS.get(broken_rule(error))
         return Invalid([meant]) if meant else None
     if lacks_ours(error):
         return not_migrated(sentence(error))
     # The second wall (row-level security) refuses by the same code, and means a bug.
     if isinstance(error, InsufficientPrivilege) and error.diag.source_function == "ExecWithCheckOptions":
         return None
-    code = error.pgcode or ""
+    code = "08006" if ESSENTIAL in (error.diag.message_primary or "") else error.pgcode or ""
     if code == CLAIMED:
         return Conflict("A request with this Idempotency-Key is still running; please try again in a moment.")
     known = REFUSALS.get(code) or REFUSALS.get(code[:2]) or (isinstance(error, psycopg2.OperationalError) and RETRY)
     return Unavailable(known[0], known[1].format(sentence(error))) if known else None
+
+
+def broken_rule(error: CheckViolation) -> str:
+    """The constraint's name. What a node answers to another has it in its sentence only, perhaps with a number behind.
+
+    "new row for relation "tasks_102008" violates check constraint "tasks_recurrence_due""
+    """
+    named = re.findall(r'"(\w+?)(?:_\d+)?"', error.diag.message_primary or "")
+    return error.diag.constraint_name or (named[-1] if named else "")
 
 
 def lacks_ours(error: psycopg2.Error) -> bool:
