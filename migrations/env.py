@@ -31,7 +31,12 @@ def run() -> None:
     with engine.connect() as turn, engine.connect() as connection:
         take(turn)
         event.listen(connection, "begin", lambda begun: begun.exec_driver_sql(BRIEFLY))
-        context.configure(connection=connection, target_metadata=Base.metadata, transaction_per_migration=True)
+        context.configure(
+            connection=connection,
+            target_metadata=Base.metadata,
+            transaction_per_migration=True,
+            on_version_apply=attributes.get("done"),
+        )
         found = context.get_context().get_current_revision()
         # Of the first try.
         attributes.setdefault("found", found)

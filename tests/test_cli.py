@@ -1,6 +1,7 @@
 """The commands of the operator and the developer, and what they say where the database is missing or a wrong one."""
 
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,6 +50,35 @@ def test_seed_fills_the_lists_of_its_users(app: Flask) -> None:
         assert {task["user_id"] for task in tasks} == {name}
         assert len({task["version"] for task in tasks}) == len(tasks)
         assert user.titles() == []
+
+
+def test_what_takes_long_shows_how_far_it_is(make_database: Callable[[], str], tmp_path: Path) -> None:
+    """On a terminal; a log gets what was done alone."""
+    url = make_database()
+    export = ["export-user", "user-1", "--output", "out.json"]
+    shown = {
+        ("migrate",): f"revision {REVISION} is there",
+        ("migrate", "--to", "0001", "--yes"): f"revision {REVISION} is gone",
+        ("migrate", "--to", REVISION): f"revision {REVISION} is there",
+        ("seed", "--users", "2", "--tasks", "20"): "users  [####",
+        tuple(export): "tasks  [####",
+        ("renew",): "users  [####",
+        ("purge",): "rows  [####",
+    }
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": url, "BETTER_AUTH_SECRET": SECRET}
+    for arguments, line in shown.items():
+        if arguments == ("purge",):
+            run_sql(url, "UPDATE tasks SET deleted_at = now() - interval '31 days' WHERE user_id = 'user-1'")
+        command = [sys.executable, "-m", "flask", "--app", f"{ROOT}/wsgi.py", *arguments]
+        ours, theirs = pty.openpty()
+        done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=theirs, timeout=60)
+        os.close(theirs)
+        with open(ours, "rb", buffering=0) as terminal:
+            assert line in terminal.read(65536).decode(), arguments
+        assert done.returncode == 0
+        assert done.stdout.count(b"\n") == 1
+    log = subprocess.run([*command[:-1], "renew"], cwd=tmp_path, env=environment, capture_output=True, timeout=60)
+    assert (log.returncode, log.stderr) == (0, b"")
 
 
 def test_forget_leaves_nothing_of_the_user(app: Flask, alice: User, bob: User, database_url: str) -> None:

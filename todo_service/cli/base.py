@@ -1,5 +1,8 @@
 """What the commands have in common: how they fail, and what they get at."""
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -35,3 +38,11 @@ def session_of(user: str) -> Session:
 def unscoped() -> Session:
     """A session for what concerns all users."""
     return Session(current_app.extensions["engine"], unscoped=True)
+
+
+@contextmanager
+def progress(of: str, number: int) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how many of `number` are done, told by calls of what this gives with how many more."""
+    in_sight = sys.stderr.isatty()
+    with click.progressbar(length=number, label=of, file=sys.stderr, hidden=not in_sight) as bar:
+        yield bar.update

@@ -17,7 +17,7 @@ from ..config import ROOT, Settings
 from ..db.engine import address
 from ..formats import entries
 from ..tasks.imports import add_tasks
-from .base import Command, session_of, settings
+from .base import Command, progress, session_of, settings
 from .schema import upgrade
 
 VERBS = ("Buy", "Call", "Write to", "Repair", "Plan", "Read", "Clean", "Return", "Book", "Water")
@@ -48,14 +48,14 @@ def make_token(user: str, days: int = 1) -> str:
 def seed(users: int, tasks: int) -> None:
     """Fill the database with made-up tasks of user-1, user-2, …; a second time adds only what is new."""
     made = 0
-    in_sight = sys.stderr.isatty()
-    with click.progressbar(range(1, users + 1), label="users", file=sys.stderr, hidden=not in_sight) as numbers:
-        for number in numbers:
+    with progress("users", users) as done:
+        for number in range(1, users + 1):
             # The same ones each time, however many.
             user, draw = f"user-{number}", random.Random(number)  # noqa: S311
             drawn = ((f"task {n}", made_up(draw)) for n in range(tasks))
             with session_of(user) as session:
                 made += add_tasks(session, entries.rows(user, drawn, datetime.now(UTC)))
+            done(1)
     click.echo(f"{made} tasks made, for {users} users; {users * tasks - made} were there already")
 
 

@@ -1,5 +1,6 @@
 """`flask migrate`: the database's schema, brought to the revision that this code is written for, or to another one."""
 
+import sys
 import time
 from collections.abc import Callable
 from itertools import count
@@ -98,7 +99,7 @@ def patiently(move: Callable[[Any, str], None], target: str, **attributes: Any) 
     A migration doesn't wait for long behind who uses its table, such as a dump: whoever comes later would, behind it.
     """
     config = alembic_config()
-    config.attributes.update(attributes)
+    config.attributes.update(attributes, done=tell)
     for tried in count(1):
         try:
             move(config, target)
@@ -112,6 +113,12 @@ def patiently(move: Callable[[Any, str], None], target: str, **attributes: Any) 
             break
     found: str | None = config.attributes["found"]
     return found
+
+
+def tell(*, step: Any, **_: Any) -> None:
+    """Show on a terminal that a revision is there, or gone; an index of a large table takes its time."""
+    if sys.stderr.isatty():
+        click.echo(f"revision {step.up_revision_id} is {'there' if step.is_upgrade else 'gone'}", err=True)
 
 
 def revisions() -> list[str]:

@@ -14,7 +14,7 @@ from ..http.authentication import Authenticator
 from ..http.keys import fetch
 from ..http.rate_limit import Limiter
 from ..tasks import renewal, retention
-from .base import Command, session_of, settings, unscoped
+from .base import Command, progress, session_of, settings, unscoped
 
 
 @click.command(cls=Command)
@@ -22,7 +22,8 @@ from .base import Command, session_of, settings, unscoped
 def purge() -> None:
     """Remove what is kept for a while only and whose time is over. For cron; may run on several machines at once."""
     with unscoped() as session:
-        trash, tombstones, answers = retention.purge(session)
+        with progress("rows", sum(retention.due(session))) as done:
+            trash, tombstones, answers = retention.purge(session, done)
         left = retention.due(session)
     click.echo(f"{trash} tasks removed for good, {tombstones} tombstones dropped, {answers} Idempotency-Keys forgotten")
     if any(left):
@@ -33,8 +34,8 @@ def purge() -> None:
 @with_appcontext
 def renew() -> None:
     """End all ETags and sync tokens given out so far. For a database that was restored from a backup."""
-    with unscoped() as session:
-        renewed = renewal.renew(session)
+    with unscoped() as session, progress("users", renewal.number(session)) as done:
+        renewed = renewal.renew(session, done)
     click.echo(f"{renewed} users renewed: their clients read lists anew, and sync from the start")
 
 

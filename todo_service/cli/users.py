@@ -4,6 +4,7 @@ import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 from flask.cli import with_appcontext
@@ -12,7 +13,8 @@ from ..api.transfer import TYPES, put_aside
 from ..schemas.tasks import task_out
 from ..tasks import retention
 from ..tasks.kept import kept
-from .base import Command, session_of
+from ..tasks.queries import TaskRow
+from .base import Command, progress, session_of
 
 
 @click.command(cls=Command)
@@ -40,7 +42,17 @@ def user(user_id: str) -> None:
 @with_appcontext
 def export_user(user_id: str, form: str, output: Path | None) -> None:
     """Write all tasks of USER_ID into a file, as an export of theirs would have them."""
-    with session_of(user_id) as session, put_aside(session, form, datetime.now(UTC), task_out) as file:
+    with session_of(user_id) as session:
+        found = kept(session)
+        number = found.pending + found.completed + (found.trashed if form == "json" else 0) if found else 0
+        with progress("tasks", number) as done:
+
+            def out(row: TaskRow) -> dict[str, Any]:
+                done(1)
+                return task_out(row)
+
+            file = put_aside(session, form, datetime.now(UTC), out)
+    with file:
         file.seek(0)
         if output is None:
             shutil.copyfileobj(file, sys.stdout.buffer)

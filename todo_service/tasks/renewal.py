@@ -4,6 +4,7 @@ They hold a part of their owner's row that nobody can guess; each owner gets ano
 """
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Select, Text, bindparam, func, literal_column, select, update
@@ -38,10 +39,16 @@ def _renew() -> Select[*tuple[Any, ...]]:
 NEXT, RENEW = _next(), _renew()
 
 
-def renew(session: Session) -> int:
-    """Give every owner another nonce: how many. Safe to repeat."""
+def number(session: Session) -> int:
+    """How many owners there are."""
+    return session.execute(select(func.count()).select_from(owners)).scalar_one()
+
+
+def renew(session: Session, done: Callable[[int], object] = lambda _: None) -> int:
+    """Give every owner another nonce: how many; `done` is told of each step. Safe to repeat."""
     after, total, secret = "", 0, secrets.token_hex(32)
     while last := session.execute(NEXT, {"after": after}).scalar_one():
-        total += session.execute(RENEW, {"after": after, "last": last, "secret": secret}).scalar_one()
-        after = last
+        step = session.execute(RENEW, {"after": after, "last": last, "secret": secret}).scalar_one()
+        done(step)
+        after, total = last, total + step
     return total

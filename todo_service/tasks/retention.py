@@ -6,7 +6,7 @@ machines at once. It goes in small steps, so that no user has to wait for it.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -168,19 +168,31 @@ class Counts(NamedTuple):
         return f"{self.tasks} tasks, {self.tombstones} tombstones, {self.answers} Idempotency-Keys"
 
 
-def purge(session: Session) -> Counts:
-    """Remove what is too old; how many. What is left of it then (`due`) is that of users who were busy all the time."""
+def purge(session: Session, done: Callable[[int], object] = lambda _: None) -> Counts:
+    """Remove what is too old; how many. What is left of it then (`due`) is that of users who were busy all the time.
+
+    `done` is told of each step.
+    """
     removed, until = Counts(0, 0, 0), time.monotonic() + PATIENCE
     while True:
         step = (
-            sum(_taken(session, OWNERS_OF_TRASH, PURGE_TRASH)),
-            sum(_taken(session, OWNERS_OF_TOMBSTONES, DROP_TOMBSTONES)),
-            sum(_answers(session)),
+            told(done, _taken(session, OWNERS_OF_TRASH, PURGE_TRASH)),
+            told(done, _taken(session, OWNERS_OF_TOMBSTONES, DROP_TOMBSTONES)),
+            told(done, _answers(session)),
         )
         removed = Counts(*map(sum, zip(removed, step, strict=True)))
         if not any(due(session)) or time.monotonic() > until:
             return removed
         time.sleep(PAUSE)
+
+
+def told(done: Callable[[int], object], steps: Iterator[int]) -> int:
+    """The sum of `steps`, with `done` called for each."""
+    total = 0
+    for step in steps:
+        done(step)
+        total += step
+    return total
 
 
 def ages() -> dict[str, datetime]:
