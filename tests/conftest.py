@@ -38,7 +38,7 @@ ONCE = (
     *("adding_a_field", "advisories", "auth", "backup", "benchmarks", "better_auth", "browser", "chaos", "cli"),
     *("client_replay", "compose", "config", "cookie", "deployment", "dialect_document", "dialects", "distributed"),
     *("docs", "errors", "example", "exhaustion", "full_disk", "gate", "jwks", "kubernetes", "large_files", "limits"),
-    *("logs", "metrics", "monitoring", "openapi", "processes", "proxy", "raw_http", "recurrence", "replica"),
+    *("logs", "metrics", "monitoring", "neon", "openapi", "processes", "proxy", "raw_http", "recurrence", "replica"),
     *("schemathesis", "secrets", "session_tokens", "statements", "todobackend", "two_commands", "typed_client"),
     *("upgrading", "wire"),
 )

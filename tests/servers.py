@@ -138,8 +138,8 @@ def pgbouncer(server: str, pool_size: int = 10) -> Iterator[str]:
 
 
 @contextmanager
-def postgres_server() -> Iterator[Server]:
-    """Like `system_postgres`, giving the `Server`."""
+def postgres_server(**more: str | int) -> Iterator[Server]:
+    """Like `system_postgres`, giving the `Server`; `more`: settings."""
     programs = postgres_programs()
     password, port = secrets.token_hex(16), free_port()
     with server_folder() as folder:
@@ -157,6 +157,7 @@ def postgres_server() -> Iterator[Server]:
             # The data is thrown away after a crash: no time is spent on making it survive one.
             "fsync": "off",
             "full_page_writes": "off",
+            **more,
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
         argv: list[str | Path] = [programs / "postgres", "-D", folder / "data", *options]
@@ -167,15 +168,21 @@ def postgres_server() -> Iterator[Server]:
 
 
 @contextmanager
-def pgbouncer_server(server: str, pool_size: int = 10) -> Iterator[Server]:
-    """Like `pgbouncer`, giving the `Server`. Its admin console is the database `pgbouncer`, for the same user."""
+def pgbouncer_server(server: str, pool_size: int = 10, **more: int) -> Iterator[Server]:
+    """Like `pgbouncer`, giving the `Server`; `more`: settings.
+
+    Its admin console is the database `pgbouncer`, for the same user.
+    """
     program = _program("pgbouncer", "pgbouncer", "/usr/sbin")
     target, port = parse_dsn(server), free_port()
     own = {**target, "host": "127.0.0.1", "port": str(port), "sslmode": "require"}
     with server_folder() as folder:
         certificate(folder)
         write(folder / "users.txt", f'"{target["user"]}" "{target["password"]}"\n')
-        write(folder / "pgbouncer.ini", _pgbouncer_settings(target, folder, port, pool_size))
+        settings = _pgbouncer_settings(target, folder, port, pool_size)
+        # What is said later counts.
+        settings += "".join(f"{name} = {value}\n" for name, value in more.items())
+        write(folder / "pgbouncer.ini", settings)
         argv = [program, folder / "pgbouncer.ini"]
         # SIGTERM stops PgBouncer at once; SIGINT would wait for transactions. The admin console answers by itself,
         # so it can be started while PostgreSQL is down.

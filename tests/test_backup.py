@@ -1,11 +1,9 @@
 """docs/backup.md, followed with two real servers while others write: what is there then, and what clients meet."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 
@@ -15,10 +13,10 @@ from psycopg2.extensions import parse_dsn
 from tests.compose import psql
 from tests.conftest import SECRET, run_sql, token
 from tests.ledger import audit
-from tests.live import KEPT, Connection, Service
+from tests.live import Connection, Service
 from tests.load import Client, writers, writing
-from tests.pages import commands
-from tests.servers import MissingProgram, dsn_url, postgres_programs, postgres_server
+from tests.pages import commands, shell
+from tests.servers import MissingProgram, dsn_url, postgres_server
 from todo_service import cli
 from todo_service.config import ROOT
 
@@ -45,49 +43,35 @@ def database(owner: str, password: str) -> Iterator[Database]:
         yield Database(*(dsn_url(address | {"user": user}) for user in (owner, "todo_service")))
 
 
-class Operator:
-    """Somebody who copies the page's commands into a shell, with both databases' addresses in variables."""
-
-    def __init__(self, old: Database, new: Database, password: str, folder: Path) -> None:
-        self._folder = folder
-        # The page's commands are given in the project's folder; what they write goes elsewhere.
-        for name in ("deploy", "wsgi.py", "todo_service", "migrations"):
-            (folder / name).symlink_to(ROOT / name)
-        self._environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {
-            "PATH": os.pathsep.join([str(postgres_programs()), str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "BETTER_AUTH_SECRET": SECRET,
-            "OWNERS_DATABASE_URL": old.owner,
-            "NEW_OWNERS_DATABASE_URL": new.owner,
-            "NEW_DATABASE_URL": new.service,
-            "SERVICE_PASSWORD": password,
-        }
-
-    def run(self, block: str) -> str:
-        done = subprocess.run(
-            ["sh", "-e"],
-            input=block, cwd=self._folder, env=self._environment, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-        return done.stdout
-
-
 def acknowledged(clients: list[Client]) -> int:
     return sum(client.ledger.acknowledged for client in clients)
 
 
-def test_what_was_acknowledged_before_the_dump_is_restored_and_no_tag_or_token_means_something_else(
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with what the page's commands need, for what they write."""
+    for name in ("deploy", "wsgi.py", "todo_service", "migrations"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def test_what_was_acknowledged_is_restored_and_no_tag_or_token_means_something_else(project: Path) -> None:
     password = token_hex(8)
     try:
         with database("owner_once", password) as old, database("owner_now", password) as new:
-            follow(old, new, password, Operator(old, new, password, tmp_path))
+            addresses = {
+                "OWNERS_DATABASE_URL": old.owner,
+                "NEW_OWNERS_DATABASE_URL": new.owner,
+                "NEW_DATABASE_URL": new.service,
+                "SERVICE_PASSWORD": password,
+            }
+            follow(old, new, partial(shell, environment=addresses, folder=project))
     except MissingProgram as missing:
         pytest.skip(str(missing))
 
 
-def follow(old: Database, new: Database, password: str, operator: Operator) -> None:
-    done = psql(old.owner, ROOT / "deploy" / "roles.sql", SERVICE_PASSWORD=password)
+def follow(old: Database, new: Database, run: Callable[[str], str]) -> None:
+    done = psql(old.owner, ROOT / "deploy" / "roles.sql", SERVICE_PASSWORD=parse_dsn(old.service)["password"])
     assert done.returncode == 0, done.stderr
     cli.upgrade(old.owner)
     alice = token("alice")
@@ -103,16 +87,16 @@ def follow(old: Database, new: Database, password: str, operator: Operator) -> N
         with writing(meanwhile):
             versions = {task.id: task.version for one in meanwhile for task in list(one.ledger.tasks)}
             so_far = acknowledged(meanwhile)
-            operator.run(DUMP)
+            run(DUMP)
             assert acknowledged(meanwhile) > so_far + WRITERS, "hardly anything was written during the dump"
         with Connection(service.url, alice) as client:
             lost = client.request("PATCH", path, {"title": "Buy oat milk"}).headers["ETag"]
-    assert operator.run(RESTORE) == ""
+    assert run(RESTORE) == ""
     assert audit(new.owner, [client.ledger for client in before]) == ([], [])
     there = dict(run_sql(new.owner, KNOWN))
     assert len(versions) > WRITERS
     assert {id: version for id, version in versions.items() if there.get(id, 0) < version} == {}
-    assert f"{WRITERS + 1} users renewed" in operator.run(RENEW)
+    assert f"{WRITERS + 1} users renewed" in run(RENEW)
     with Service(new.service, SECRET) as service, Connection(service.url, alice) as client:
         assert client.request("GET", path, If_None_Match=tag).status == 200
         assert client.request("GET", "/api/tasks", If_None_Match=page).status == 200
