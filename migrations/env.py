@@ -14,9 +14,8 @@ import psycopg2
 from alembic import context
 from sqlalchemy import Connection, create_engine, event, pool, text
 
-from todo_service.db.models import REVISION, Base
+from todo_service.db.models import REVISION, SCHEMA_LOCK, Base
 
-LOCK = 7_160_455_873_141  # any number that nothing else in the database uses
 # The service gives a lock 2 s.
 BRIEFLY = "SET LOCAL lock_timeout = '1s'"
 PAUSE_SECONDS = 0.2
@@ -50,7 +49,7 @@ def take(turn: Connection) -> None:
 
     Not in a statement: an index that is built concurrently waits for those that began before, so for this one.
     """
-    while not turn.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}).scalar():
+    while not turn.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": SCHEMA_LOCK}).scalar():
         turn.rollback()
         time.sleep(PAUSE_SECONDS)
     turn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))

@@ -105,7 +105,8 @@ def test_forget_of_somebody_unknown_says_so(app: Flask, alice: User) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["migrate", "check", "purge", "renew", "user", "export-user", "forget", "serve", "token", "seed"]
+    "command",
+    ["migrate", "distribute", "check", "purge", "renew", "user", "export-user", "forget", "serve", "token", "seed"],
 )
 def test_every_command_explains_itself(app: Flask, command: str) -> None:
     assert command in invoke(app, "--help")

@@ -7,7 +7,11 @@ are sent there.
 
 import logging
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -21,6 +25,7 @@ from tests.test_cli import invoke
 from tests.test_isolation import CASES, CREATED, ask
 from tests.wire import Wire
 from todo_service import cli, create_app
+from todo_service.db import distribution
 from todo_service.db.session import LOCK, STATEMENT, Connection, Session
 from todo_service.tasks import queries, renewal, retention
 
@@ -363,3 +368,134 @@ def test_a_node_that_is_lost_is_a_503(wire: Wire, caplog: pytest.LogCaptureFixtu
 
 def failing(code: str, said: str) -> str:
     return f"DO $do$ BEGIN RAISE SQLSTATE '{code}' USING MESSAGE = '{said}'; END $do$"
+
+
+# --- flask distribute ---
+
+# A real extension of that name, with stand-ins for what the command asks of it.
+STAND_INS = """
+    CREATE TABLE pg_dist_node (
+        groupid int, nodename text, nodeport int DEFAULT 5432,
+        noderole text DEFAULT 'primary', isactive bool DEFAULT true
+    );
+    CREATE TABLE calls (number serial, table_name regclass, distribution_column text, colocate_with text);
+    CREATE VIEW citus_tables AS SELECT table_name FROM calls;
+    CREATE FUNCTION create_distributed_table(
+        table_name regclass, distribution_column text, colocate_with text DEFAULT 'default'
+    ) RETURNS void LANGUAGE sql AS
+    $$ INSERT INTO calls (table_name, distribution_column, colocate_with) SELECT $1, $2, $3 FROM pg_sleep(0.05) $$;
+    """
+MAY_LOG_IN = "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'todo_app'"
+CALLS = "SELECT table_name::text, distribution_column, colocate_with FROM calls ORDER BY number"
+SPREAD = [("owners", "user_id", "default")] + [
+    (name, "user_id", "owners") for name in ("tasks", "tombstones", "answers")
+]
+
+
+@pytest.fixture
+def cluster_url(make_database: Callable[[], str]) -> Iterator[str]:
+    """A migrated database with that extension."""
+    url = make_database()
+    cli.upgrade(url)
+    folder = Path(tempfile.mkdtemp(prefix="todo-citus-"))
+    (folder / "extension").mkdir()
+    (folder / "extension" / "citus.control").write_text("default_version = '1'\n")
+    (folder / "extension" / "citus--1.sql").write_text(STAND_INS)
+    for path in (folder, folder / "extension"):
+        path.chmod(0o755)
+    run_sql(url, f"SET extension_control_path = '{folder}:$system'; CREATE EXTENSION citus")
+    shutil.rmtree(folder)
+    yield url
+    # It belongs to all databases of the server.
+    run_sql(url, "ALTER ROLE todo_app NOLOGIN")
+
+
+def test_distribute_needs_the_extension(app: Flask) -> None:
+    for arguments in (["distribute"], ["distribute", "--check"]):
+        done = app.test_cli_runner().invoke(args=arguments)
+        assert (done.exit_code, done.output.count("\n")) == (1, 1)
+        assert "has no extension citus" in done.output
+    assert run_sql(app.extensions["settings"].database_url, MAY_LOG_IN) == [(False,)]
+
+
+def test_distribute_spreads_what_is_not_yet(cluster_url: str) -> None:
+    app = create_app(settings_for(cluster_url))
+    assert invoke(app, "distribute").splitlines() == [
+        *(f"{name}: spread by user_id" for name, *_ in SPREAD),
+        "all tables lie on the nodes",
+    ]
+    assert run_sql(cluster_url, CALLS) == SPREAD
+    assert invoke(app, "distribute") == "all tables lie on the nodes\n"
+    run_sql(cluster_url, "DELETE FROM calls WHERE table_name = 'tasks'::regclass")
+    assert "tasks: spread" in invoke(app, "distribute")
+    assert sorted(run_sql(cluster_url, CALLS)) == sorted(SPREAD)
+    assert run_sql(cluster_url, MAY_LOG_IN) == [(True,)]
+    assert run_sql(cluster_url, "SHOW citus.propagate_set_commands") == [("local",)]
+
+
+def test_distribute_at_once_does_it_once(cluster_url: str) -> None:
+    app = create_app(settings_for(cluster_url))
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(list_of_tables, app) for _ in range(4)]
+    assert sorted(len(one.result()) for one in done) == [0, 0, 0, 4]
+    assert run_sql(cluster_url, CALLS) == SPREAD
+
+
+def list_of_tables(app: Flask) -> list[str]:
+    with distribution.cluster(app.extensions["settings"].database_url) as cursor:
+        return list(distribution.distribute(cursor))
+
+
+def test_distribute_that_fails_has_changed_nothing(cluster_url: str) -> None:
+    app = create_app(settings_for(cluster_url))
+    run_sql(cluster_url, "ALTER TABLE calls ADD CHECK (table_name <> 'tombstones'::regclass)")
+    done = app.test_cli_runner().invoke(args=["distribute"])
+    assert done.exit_code == 1
+    assert run_sql(cluster_url, CALLS) == []
+    assert run_sql(cluster_url, MAY_LOG_IN) == [(False,)]
+
+
+def test_distribute_needs_the_schema(cluster_url: str) -> None:
+    run_sql(cluster_url, "DROP TABLE owners")
+    done = create_app(settings_for(cluster_url)).test_cli_runner().invoke(args=["distribute"])
+    assert done.exit_code == 1
+    assert "flask --app wsgi migrate" in done.output
+
+
+def test_distribute_check_lists_what_is_to_do(cluster_url: str) -> None:
+    """From an extension alone to a whole cluster, one step after the other; nothing is changed by it."""
+    app = create_app(settings_for(cluster_url))
+
+    def to_do() -> list[str]:
+        done = app.test_cli_runner().invoke(args=["distribute", "--check"])
+        lines = done.output.splitlines()
+        assert {line[:7] for line in lines} <= {"done   ", "to do  "}
+        found = [line for line in lines if line.startswith("to do")]
+        assert done.exit_code == bool(found)
+        return found
+
+    words = ["citus_set_coordinator_host", "citus_add_node", "lie on the nodes", "may log in", "gets at every node"]
+    for word, line in zip(words, to_do(), strict=True):
+        assert word in line
+    assert run_sql(cluster_url, CALLS) == []
+    run_sql(cluster_url, "INSERT INTO pg_dist_node VALUES (0, 'coordinator'), (1, 'node1')")
+    run_sql(cluster_url, "INSERT INTO pg_dist_node VALUES (2, 'node2', 5433, 'primary', false)")
+    assert "node2:5433" in to_do()[0]
+    run_sql(cluster_url, "UPDATE pg_dist_node SET isactive = true")
+    assert len(to_do()) == 3
+    invoke(app, "distribute")
+    assert to_do() == []
+    run_sql(cluster_url, "REVOKE SELECT ON owners FROM todo_app")
+    [line] = to_do()
+    assert "permission denied" in line
+    assert "pg_hba.conf" in line
+
+
+def test_the_service_finds_out_that_there_are_nodes(cluster_url: str) -> None:
+    """Nothing is configured: the extension is there, so the scope goes out by itself."""
+    with Wire(cluster_url) as wire:
+        user = user_of(create_app(settings_for(wire.dsn(), pool_size=2)), "carol")
+        user.create("found")
+        wire.reset()
+        assert user.titles() == ["found"]
+        assert [sql.partition(" ")[0].rstrip(";") for sql in wire.queries] == ["BEGIN", "SELECT", "COMMIT"]

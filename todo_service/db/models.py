@@ -61,6 +61,9 @@ VERSION_TABLE = "alembic_version"
 # The revision this code is written for: the last one's, after which its file is named.
 REVISION = max(path.name for path in (ROOT / "migrations" / "versions").glob("*.py")).partition("_")[0]
 
+# Who changes the schema has this lock, one at a time: any number that nothing else in the database uses.
+SCHEMA_LOCK = 7_160_455_873_141
+
 COPIED, HIDDEN, SET_HERE = {"copied": True}, {"shown": False}, {"sent": False}
 
 # Rules between fields that only the whole row can break: constraint -> field, message.
