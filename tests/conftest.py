@@ -68,6 +68,7 @@ def settings_for(database_url: str | None, **changes: Any) -> Settings:
         user_id_claims=("sub", "user_id", "id"),
         leeway=5,
         database_url=database_url,
+        read_url=None,
         pool_size=4,
         prepare_statements=True,
         cors_origins=(ORIGIN,),

@@ -83,7 +83,7 @@ class Server:
                 # In a session of its own, or Ctrl-C in a terminal would stop the database before the tests.
                 self._process = subprocess.Popen(
                     self._argv, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    start_new_session=True, **_identity(),
+                    start_new_session=True, env=_environment(self._folder), **_identity(),
                 )  # fmt: skip
             self._guard = _guard(self._process.pid, self._stop_signal, self._folder)
             self._wait_until_ready()
@@ -140,31 +140,50 @@ def pgbouncer(server: str, pool_size: int = 10) -> Iterator[str]:
 @contextmanager
 def postgres_server(**more: str | int) -> Iterator[Server]:
     """Like `system_postgres`, giving the `Server`; `more`: settings."""
-    programs = postgres_programs()
-    password, port = secrets.token_hex(16), free_port()
+    programs, password = postgres_programs(), secrets.token_hex(16)
     with server_folder() as folder:
         certificate(folder)
         _make_cluster(programs / "initdb", folder, password)
-        settings: dict[str, str | int | Path] = {
-            "listen_addresses": "127.0.0.1",
-            "port": port,
-            "unix_socket_directories": folder,
-            # Several processes run tests on it, each with apps that keep connections.
-            "max_connections": 500,
-            "ssl": "on",
-            "ssl_cert_file": folder / "tls.crt",
-            "ssl_key_file": folder / "tls.key",
-            # The data is thrown away after a crash: no time is spent on making it survive one.
-            "fsync": "off",
-            "full_page_writes": "off",
-            **more,
-        }
-        options = [f"--{name}={value}" for name, value in settings.items()]
-        argv: list[str | Path] = [programs / "postgres", "-D", folder / "data", *options]
-        dsn = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres?sslmode=require"
-        # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for its clients to leave.
-        with Server(argv, folder, dsn, signal.SIGINT) as server:
+        with _postgres(programs, folder, password, more) as server:
             yield server
+
+
+@contextmanager
+def replica_server(primary: str) -> Iterator[Server]:
+    """A PostgreSQL that follows the one of `postgres_server` at the DSN `primary`, as its read replica."""
+    programs = postgres_programs()
+    with server_folder() as folder:
+        certificate(folder)
+        _run(
+            programs / "pg_basebackup", f"--dbname={primary}", "--pgdata=data", "--write-recovery-conf",
+            "--checkpoint=fast", "--no-sync", folder=folder,
+        )  # fmt: skip
+        with _postgres(programs, folder, parse_dsn(primary)["password"], {}) as server:
+            yield server
+
+
+def _postgres(programs: Path, folder: Path, password: str, more: Mapping[str, str | int]) -> Server:
+    """PostgreSQL with the data in `folder`, and `more` settings."""
+    port = free_port()
+    settings: dict[str, str | int | Path] = {
+        "listen_addresses": "127.0.0.1",
+        "port": port,
+        "unix_socket_directories": folder,
+        # Several processes run tests on it, each with apps that keep connections.
+        "max_connections": 500,
+        "ssl": "on",
+        "ssl_cert_file": folder / "tls.crt",
+        "ssl_key_file": folder / "tls.key",
+        # The data is thrown away after a crash: no time is spent on making it survive one.
+        "fsync": "off",
+        "full_page_writes": "off",
+        **more,
+    }
+    options = [f"--{name}={value}" for name, value in settings.items()]
+    argv: list[str | Path] = [programs / "postgres", "-D", folder / "data", *options]
+    dsn = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres?sslmode=require"
+    # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for its clients to leave.
+    return Server(argv, folder, dsn, signal.SIGINT)
 
 
 @contextmanager
@@ -235,7 +254,8 @@ def _make_cluster(initdb: Path, folder: Path, password: str) -> None:
         "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", folder=folder,
     )  # fmt: skip
     # Neither plain TCP nor the Unix socket: who gets in has used TLS and a password.
-    write(folder / "data" / "pg_hba.conf", "hostssl all all 127.0.0.1/32 scram-sha-256\n")
+    whom = ("all all", "replication all")
+    write(folder / "data" / "pg_hba.conf", "".join(f"hostssl {who} 127.0.0.1/32 scram-sha-256\n" for who in whom))
 
 
 def certificate(folder: Path) -> None:
@@ -298,6 +318,11 @@ def _identity() -> dict[str, Any]:
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
 
 
+def _environment(folder: Path) -> dict[str, str]:
+    """libpq looks for certificates and the like at home; in this process's own, that account may read nothing."""
+    return {**os.environ, "HOME": str(folder)}
+
+
 @contextmanager
 def server_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="todo-server-"))
@@ -321,8 +346,9 @@ def write(path: Path, text: str) -> None:
 
 def _run(program: Path, *arguments: str, folder: Path) -> None:
     done = subprocess.run(
-        [program, *arguments], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, **_identity()
-    )
+        [program, *arguments], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        env=_environment(folder), **_identity(),
+    )  # fmt: skip
     if done.returncode != 0:
         raise RuntimeError(f"{program} failed: {done.stderr or done.stdout}")
 

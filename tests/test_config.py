@@ -144,6 +144,7 @@ def test_secrets_in_rotation(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DATABASE_URL", ["sqlite:///canary.db", "mysql://canary@h/d", "canary"]),
         ("DATABASE_URL", [f"postgresql://u:{password}@h/d" for password in UNENCODED]),
         ("NEON_DB_URL", ["canary"]),
+        ("DATABASE_READ_URL", ["sqlite:///canary.db", "canary"]),
         ("DB_POOL_SIZE", ["0", "canary"]),
         (
             "CORS_ORIGINS",

@@ -153,13 +153,6 @@ def test_a_whole_pool_that_died_while_it_was_idle(database_url: str) -> None:
         assert user.titles() == ["5"]
 
 
-def test_a_new_process_asks_nothing_before_its_first_request(database_url: str) -> None:
-    """While it did, nobody else got a connection; `test_neon` has what came of that."""
-    with Wire(database_url) as wire:
-        assert user_of(create_app(settings_for(wire.dsn())), "carol").titles() == []
-        assert len(wire.queries) == 1
-
-
 @pytest.mark.parametrize(("kills", "status", "messages"), [(1, 200, 2), (2, 503, 2)])
 def test_a_read_whose_backend_is_killed_is_tried_once_more(
     database_url: str, kills: int, status: int, messages: int

@@ -132,8 +132,9 @@ def take_all(neon: Neon, others: ExitStack) -> list[psycopg2.extensions.connecti
 
 
 def test_a_burst_waits_in_the_pooler(neon: Neon) -> None:
-    """While all connections that it may have are busy with what others do; of a process that has just begun, too."""
+    """While all connections that it may have are busy with what others do."""
     with ExitStack() as others, serving(neon.pooled, pool_size=BURST) as app, ThreadPoolExecutor(BURST) as threads:
+        user_of(app, "early").create()
         busy = take_all(neon, others)
         users = [user_of(app, f"user-{number}") for number in range(BURST)]
         answers = [threads.submit(user.post, "/api/tasks", json={"title": "one"}) for user in users]

@@ -13,6 +13,7 @@ from .api.blueprint import TaskConverter
 from .config import Settings, load
 from .db import embedded
 from .db.engine import make_engine
+from .db.replica import Replica
 from .http import conditions, cookie, cors, logs, metrics, parsing, rate_limit
 from .http.authentication import Authenticator
 from .http.gate import gate_for
@@ -71,6 +72,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["authenticator"] = Authenticator(settings)
     app.extensions["gate"] = gate_for(settings.threads, settings.pool_size)
     app.extensions["engine"] = make_engine(settings)
+    app.extensions["replica"] = Replica(make_engine(settings, settings.read_url)) if settings.read_url else None
     metrics.register(app, settings)
     addresses.add_routes(app, settings.dialect)
     return app

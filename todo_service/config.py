@@ -50,6 +50,7 @@ class Settings:
     user_id_claims: tuple[str, ...]
     leeway: int
     database_url: str | None
+    read_url: str | None
     pool_size: int
     prepare_statements: bool
     cors_origins: tuple[str, ...]
@@ -96,7 +97,11 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
     settings: dict[str, Any] = dict(
         user_id_claims=listed(env, "JWT_USER_ID_CLAIMS", ["sub", "user_id", "id"], validate=Length(min=1)),
         leeway=env.int("JWT_LEEWAY_SECONDS", 5, validate=Range(0, 60)),
-        database_url=database_url(env),
+        database_url=database_url(
+            env.str("DATABASE_URL", None, validate=optional(postgresql)),
+            env.str("NEON_DB_URL", None, validate=optional(postgresql)),
+        ),
+        read_url=database_url(env.str("DATABASE_READ_URL", None, validate=optional(postgresql))),
         pool_size=env.int("DB_POOL_SIZE", min(threads or 8, 8), validate=Range(1, 64)),
         prepare_statements=env.bool("DB_PREPARE", True),
         cors_origins=listed(env, "CORS_ORIGINS", ["http://localhost:3000"], validate=origins),
@@ -141,11 +146,9 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
     return Settings(**settings, **keys, dialect=dialect.parse(spoken)), names
 
 
-def database_url(env: Env) -> str | None:
-    """The database's address; `NEON_DB_URL` is another name of `DATABASE_URL`, and `postgres://` of `postgresql://`."""
-    url: str | None = env.str("DATABASE_URL", None, validate=optional(postgresql))
-    neon: str | None = env.str("NEON_DB_URL", None, validate=optional(postgresql))
-    chosen = url or neon
+def database_url(*urls: str | None) -> str | None:
+    """A database's address, the first that is set of its names; `postgres://` is another name of `postgresql://`."""
+    chosen = next(filter(None, urls), None)
     return re.sub(r"^postgres(ql)?(\+psycopg2)?://", "postgresql://", chosen) if chosen else None
 
 

@@ -10,6 +10,8 @@ from sqlalchemy import Boolean, Text, func, literal_column, select
 
 from ..db.diagnosis import explained, schema_revision
 from ..db.models import REVISION, ROLE, owners
+from ..db.replica import Replica
+from ..db.session import Session
 from ..http.authentication import Authenticator
 from ..http.keys import fetch
 from ..http.rate_limit import Limiter
@@ -49,6 +51,7 @@ def check() -> None:
         ("database", database),
         ("schema", schema),
         ("roles", roles),
+        ("replica", replica),
         ("key server", key_server),
         ("Redis", redis),
     ):
@@ -90,6 +93,20 @@ def roles() -> str:
         user, superuser = session.execute(select(literal_column("current_user", Text), own)).one()
     warning = "; it is a superuser, which the service doesn't need (deploy/roles.sql)" if superuser else ""
     return f"{user} may act as {ROLE}{warning}"
+
+
+def replica() -> str:
+    """It has the service's tables, and follows."""
+    found: Replica | None = current_app.extensions["replica"]
+    if found is None:
+        return "none is configured; all is read from the database"
+    behind = "extract(epoch FROM now() - pg_last_xact_replay_timestamp())"
+    with Session(found.engine, unscoped=True) as session:
+        follows, seconds = session.execute(select(func.pg_is_in_recovery(), literal_column(behind))).one()
+        revision = schema_revision(session)
+    if not follows:
+        raise click.ClickException("what is at DATABASE_READ_URL follows no other database")
+    return f"revision {revision}; its last change is {float(seconds or 0):.0f} s old"
 
 
 def key_server() -> str:

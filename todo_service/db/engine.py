@@ -13,12 +13,8 @@ from typing import Any
 import orjson
 import psycopg2
 from psycopg2 import extensions
-from sqlalchemy import Connection as CoreConnection
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -54,44 +50,11 @@ def address(settings: Settings) -> str:
         raise unreachable(error, "See `log` in its folder, instance/postgresql.") from None
 
 
-class QuietDialect(PGDialect_psycopg2):
-    """psycopg2's, but for a process's first connection, at which it asks the server nothing that the driver knows.
-
-    Nobody else gets a connection until SQLAlchemy has asked four questions there. Where answers don't come, such as
-    behind a pooler that has nothing to lend, requests would wait for their deadlines one after the other.
-    """
-
-    supports_statement_cache = True
-
-    def _get_server_version_info(self, connection: CoreConnection) -> tuple[int, ...]:
-        return divmod(driver(connection).server_version, 10_000)
-
-    def _set_backslash_escapes(self, connection: CoreConnection) -> None:
-        self._backslash_escapes = driver(connection).get_parameter_status("standard_conforming_strings") == "off"
-
-    def _get_default_schema_name(self, _connection: CoreConnection) -> str:
-        """For who looks tables up, which the service doesn't."""
-        return "public"
-
-    def get_default_isolation_level(self, _connection: Any) -> IsolationLevel:
-        """For who lets it change from one request to the next."""
-        return "READ COMMITTED"
-
-
-registry.register("postgresql.todo_service", __name__, QuietDialect.__name__)
-
-
-def driver(connection: CoreConnection) -> Connection:
-    found = connection.connection.dbapi_connection
-    assert isinstance(found, Connection)
-    return found
-
-
-def make_engine(settings: Settings) -> Engine:
-    """An engine that connects with its first use."""
+def make_engine(settings: Settings, url: str | None = None) -> Engine:
+    """An engine that connects with its first use: to the database of the settings, or to the one at `url`."""
     engine = create_engine(
-        "postgresql+todo_service://",
-        creator=lambda: connect(address(settings)),
+        "postgresql+psycopg2://",
+        creator=lambda: connect(url or address(settings)),
         isolation_level="AUTOCOMMIT",
         pool_size=settings.pool_size,
         max_overflow=0,

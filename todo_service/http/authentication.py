@@ -228,8 +228,12 @@ def bearer(view: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
         reads = asked.method in ("GET", "HEAD")
         gate: Gate = extensions["gate"]
         with nullcontext() if reads else gate.enter(owner), Session(extensions["engine"], owner) as session:
+            run = functools.partial(view, session, *args, **kwargs)
+            # Of one task (kwargs: its id), the primary is asked in any case.
+            if reads and not kwargs and (replica := extensions["replica"]):
+                run = functools.partial(replica.read, session, view)
             try:
-                return done(functools.partial(view, session, *args, **kwargs), session, again=reads)
+                return done(run, session, again=reads)
             except Missing as missing:
                 session.rollback()
                 raise explained(session, missing) from None
