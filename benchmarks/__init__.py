@@ -3,6 +3,7 @@
 __main__     all of it (make bench)
 load         requests a second under load: mixed, and each kind alone
 threads      what is answered with each number of threads and connections, the database near and far
+scaling      what is answered by one, two and four processes, with limits counted by each or in Redis
 prepared     what PostgreSQL spends on a statement, with and without a name for it
 cost         memory, and time to start
 stage        the service as it is shipped, behind nginx, on a database with users, under load

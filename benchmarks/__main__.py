@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from benchmarks import cost, growth, load, prepared, server, threads, writes
+from benchmarks import cost, growth, load, prepared, scaling, server, threads, writes
 from benchmarks.stage import PROCESSORS, SMOKE, Size, Stage, stage
 from todo_service.config import ROOT
 
@@ -36,6 +36,7 @@ class Benchmark(NamedTuple):
 UNDER_LOAD = {
     "load": Benchmark(load.measure, load.table),
     "threads": Benchmark(threads.measure, threads.table),
+    "scaling": Benchmark(scaling.measure, scaling.table),
     "prepared": Benchmark(prepared.measure, prepared.table),
     "cost": Benchmark(cost.measure, cost.table),
 }
@@ -99,7 +100,7 @@ def on_many_tasks(context: click.Context, names: list[str], url: str | None, tas
     "--checkout",
     type=click.Path(exists=True, path_type=Path),
     default=ROOT,
-    help="Serve another version, with the same schema (load, threads, prepared, cost).",
+    help="Serve another version, with the same schema (load, threads, scaling, prepared, cost).",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Where results go; default: here.")
 @click.pass_context

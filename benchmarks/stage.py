@@ -40,9 +40,10 @@ class Size(NamedTuple):
     users: int = 200
     connections: tuple[int, ...] = (128, 256)
     threads: tuple[int, ...] = (1, 2, 4, 8, 16)
+    processes: tuple[int, ...] = (1, 2, 4)
 
 
-SMOKE = Size(0.2, 1, 20, (8,), (2,))
+SMOKE = Size(0.2, 1, 20, (8,), (2,), (1,))
 
 
 class Stage(NamedTuple):

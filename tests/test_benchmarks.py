@@ -55,7 +55,7 @@ def test_writes(results: dict[str, Any]) -> None:
     assert as_it_is == 0 < otherwise
 
 
-@pytest.mark.parametrize("name", ["load", "threads", "prepared", "cost"])
+@pytest.mark.parametrize("name", ["load", "threads", "scaling", "prepared", "cost"])
 def test_under_load(results: dict[str, Any], name: str) -> None:
     assert results[name]["results"]
     for one in results[name]["results"]:
