@@ -114,7 +114,7 @@ def test_channel_binding_that_the_pooler_does_not_offer_is_named(neon: Neon) -> 
     said = "did not offer an authentication method that supports channel binding"
     done = run(required, "check")
     assert done.returncode == 1
-    assert [said in line for line in done.stdout.splitlines()] == [False, True, True, True, False, False]
+    assert [said in line for line in done.stdout.splitlines()].count(True) == 3
     with Service(required, SECRET, probe="/health/live") as service, Connection(service.url) as probe:
         assert probe.request("GET", "/health/ready").status == 503
         assert said in service.log

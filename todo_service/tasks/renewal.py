@@ -36,12 +36,12 @@ def _renew() -> Select[*tuple[Any, ...]]:
     return select(func.count()).select_from(renewed)
 
 
-NEXT, RENEW = _next(), _renew()
+NEXT, RENEW, NUMBER = _next(), _renew(), select(func.count()).select_from(owners)
 
 
 def number(session: Session) -> int:
     """How many owners there are."""
-    return session.execute(select(func.count()).select_from(owners)).scalar_one()
+    return session.execute(NUMBER).scalar_one()
 
 
 def renew(session: Session, done: Callable[[int], object] = lambda _: None) -> int:
