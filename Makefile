@@ -19,10 +19,10 @@ cover: .venv/installed ## Run all tests, and tell which lines none of them reach
 	@$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term --cov-fail-under=95 $(ARGS)
 
 chaos: .venv/installed ## Faults under load: is anything lost? (wants Debian's postgresql and pgbouncer)
-	@$(BIN)/python -m tests.chaos
+	@$(BIN)/python -m tests.support.chaos
 
 fuzz: .venv/installed ## Run the tests with random input for some minutes, with other input each time
-	@FUZZ=1 $(BIN)/python -m pytest tests/test_schemathesis.py tests/test_two_users.py -o faulthandler_timeout=0 $(ARGS)
+	@FUZZ=1 $(BIN)/python -m pytest tests/api/test_schemathesis.py tests/api/test_two_users.py -o faulthandler_timeout=0 $(ARGS)
 
 bench: .venv/installed ## Measure how fast it is, and how that grows; draws into benchmarks/ (takes long)
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -34,7 +34,7 @@ check: .venv/installed ## Lint, types, import rules
 	@$(BIN)/lint-imports --no-logo
 
 audit: .venv/installed ## Look for known vulnerabilities in the pinned dependencies (asks PyPI)
-	@$(BIN)/python -m tests.advisories requirements.txt requirements-run.txt requirements-granian.txt requirements-dev.txt
+	@$(BIN)/python -m tests.support.advisories requirements.txt requirements-run.txt requirements-granian.txt requirements-dev.txt
 
 sbom: .venv/installed ## Write what the image has of Python packages, with their licences, into sbom.json (CycloneDX)
 	@$(PYTHON) -m venv --clear --without-pip .venv/image

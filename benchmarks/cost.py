@@ -16,7 +16,7 @@ import click
 
 from benchmarks.load import errors
 from benchmarks.stage import MIXED, Stage, middle
-from tests.live import READY_SECONDS, Service
+from tests.support.live import READY_SECONDS, Service
 
 PSS = re.compile(r"^Pss: +(\d+) kB", re.MULTILINE)
 IMPORT = "import time; began = time.perf_counter(); import todo_service; print(time.perf_counter() - began)"

@@ -3,7 +3,7 @@
     python -m benchmarks.delay HOST PORT SECONDS      # prints the port of 127.0.0.1 that it listens on
 
 HOST may be the folder of a Unix socket, as libpq has it. A process of its own that looks into nothing, so that it takes
-little time itself; tests that want to know what goes over the wire have `tests/wire.py`.
+little time itself; tests that want to know what goes over the wire have `tests/support/wire.py`.
 """
 
 import asyncio

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.prepared import serving
 from benchmarks.stage import MIXED, Stage, middle
-from tests.compose import redis_server
+from tests.support.compose import redis_server
 
 LIMITS = ("memory", "redis")
 

@@ -21,8 +21,8 @@ import pytest
 from benchmarks import population, server
 from benchmarks.population import Group, Shape
 from tests.conftest import SECRET, token
-from tests.live import Service
-from tests.proxy import Proxy
+from tests.support.live import Service
+from tests.support.proxy import Proxy
 from todo_service.config import ROOT
 
 # What clients do, in percent: above all they show lists.

@@ -16,7 +16,7 @@ from psycopg2.extensions import parse_dsn
 
 from benchmarks.delay import delayed
 from benchmarks.stage import MIXED, Stage, middle
-from tests.servers import dsn_url
+from tests.support.servers import dsn_url
 
 # Seconds that a round trip takes longer.
 PLACES = {"near": 0.0, "1 ms": 0.001, "5 ms": 0.005}

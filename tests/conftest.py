@@ -24,9 +24,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from psycopg2.extensions import parse_dsn
 
-from tests.issuer import Issuer, NodeMissingError
-from tests.servers import dsn_url
-from tests.wire import Wire
+from tests.support.issuer import Issuer, NodeMissingError
+from tests.support.servers import dsn_url
+from tests.support.wire import Wire
 from todo_service import cli, create_app
 from todo_service.config import Settings
 from todo_service.db import embedded
@@ -35,14 +35,14 @@ from todo_service.dialect import Dialect
 # These start what they need by themselves, are about nothing that a database could make different, or about what a
 # connection of one's own keeps: they run on the bundled PostgreSQL only, and not once more for each other one.
 ONCE = (
-    *("adding_a_field", "advisories", "auth", "backup", "benchmarks", "better_auth", "browser", "chaos", "cli"),
-    *("client_replay", "compose", "config", "cookie", "deployment", "dialect_document", "dialects", "distributed"),
-    *("docs", "errors", "example", "exhaustion", "full_disk", "gate", "jwks", "kubernetes", "large_files", "limits"),
-    *("logs", "metrics", "monitoring", "neon", "openapi", "processes", "proxy", "raw_http", "recurrence", "replica"),
-    *("schemathesis", "secrets", "session_tokens", "statements", "todobackend", "two_commands", "typed_client"),
-    *("upgrading", "wire"),
+    *("cli", "deploy", "frontends", "schemas", "api/test_large_files.py", "api/test_openapi.py"),
+    *("api/test_schemathesis.py", "db/test_distributed.py", "db/test_full_disk.py", "db/test_replica.py"),
+    *("db/test_upgrading.py", "db/test_wire.py", "http/test_auth.py", "http/test_better_auth.py"),
+    *("http/test_cookie.py", "http/test_gate.py", "http/test_jwks.py", "http/test_limits.py", "http/test_logs.py"),
+    *("http/test_metrics.py", "http/test_raw_http.py", "http/test_session_tokens.py", "tasks/test_recurrence.py"),
+    *("tasks/test_statements.py", "test_config.py", "test_docs.py", "test_errors.py"),
 )
-collect_ignore = [f"test_{name}.py" for name in ONCE] if os.environ.get("TEST_DATABASE_URL") else []
+collect_ignore = list(ONCE) if os.environ.get("TEST_DATABASE_URL") else []
 
 SECRET = secrets.token_urlsafe(32)
 ORIGIN = "http://frontend.test:3000"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SECRET, token
-from tests.live import Service
+from tests.support.live import Service
 from todo_service.config import ROOT
 
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "examples" / "nextjs" / "README.md"]

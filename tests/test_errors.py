@@ -203,7 +203,7 @@ def test_a_bug_tells_the_log_everything_and_the_client_nothing(
 
 def test_nothing_of_the_driver_gets_out(app: Flask, alice: User, database_url: str) -> None:
     """A statement that fails in the database for a reason nobody foresaw."""
-    from tests.wire import Wire
+    from tests.support.wire import Wire
 
     with Wire(database_url) as wire:
         user = user_of(create_app(settings_for(wire.dsn())), "carol")

@@ -1,0 +1,1 @@
+"""What HTTP sees: the views, the document, files."""

@@ -1,0 +1,1 @@
+"""The session and its walls, the engine, migrations, the wire."""

@@ -1,0 +1,1 @@
+"""What an operator runs: image, Compose, Kubernetes, nginx, monitoring; faults under load."""

@@ -1,0 +1,1 @@
+"""From outside, as a frontend: a browser, generated clients, the example app."""

@@ -1,0 +1,1 @@
+"""What tasks are and do: order, recurrence, retention, and the statements themselves."""
