@@ -31,6 +31,7 @@ FIRST = re.findall(r"\(revisions? (\d{4})", (ROOT / "CHANGELOG.md").read_text())
 REVISIONS = sorted(path.name[:4] for path in VERSIONS.glob("*.py"))
 KNOWN = [revision for revision in REVISIONS if revision < FIRST][-1]
 NEWER = [revision for revision in REVISIONS if revision >= FIRST]
+NONCES = "SELECT count(*), count(DISTINCT nonce), min(length(nonce)) FROM owners"
 CLIENTS = 8
 REVISION = "SELECT version_num FROM alembic_version"
 SECONDS = 60
@@ -92,6 +93,8 @@ def test_the_previous_release_goes_on_with_each_newer_schema_forth_and_back(url:
             for revision in (*NEWER, *back, NEWER[-1]):
                 migrate(url, revision)
                 wait_for_more(clients)
+    [(owners, nonces, length)] = run_sql(url, NONCES)
+    assert (nonces, length) == (owners, 12)
 
 
 def test_both_releases_serve_the_same_users(url: str, previous: Path) -> None:
@@ -153,6 +156,16 @@ def test_an_index_is_built_while_others_write(make_database: Callable[[], str]) 
             early.commit()
             assert [process.wait(SECONDS) for process in (one, other)] == [0, 0]
     assert run_sql(url, REVISION) == [(REVISIONS[-1],)]
+
+
+def test_each_owner_gets_a_nonce(make_database: Callable[[], str]) -> None:
+    """Of a few thousand, of which a try that was cut off has seen to none."""
+    url = make_database()
+    cli.upgrade(url, "0004")
+    run_sql(url, "INSERT INTO owners (user_id) SELECT 'user-' || n FROM generate_series(1, 2500) AS n")
+    run_sql(url, "ALTER TABLE owners ADD COLUMN nonce text NOT NULL DEFAULT ''")
+    migrate(url, "0005")
+    assert run_sql(url, NONCES) == [(2500, 2500, 12)]
 
 
 @pytest.mark.parametrize(("revision", "name"), [("0002", "answers_by_age"), ("0003", "tasks_by_creation_next")])
