@@ -265,3 +265,4 @@ def test_check_tells_how_far_it_is(pair: Pair, carol: User) -> None:
         [found] = [line for line in done.output.splitlines() if "replica: " in line]
         assert found.startswith("FAILED")
         assert said in found
+        assert "DATABASE_READ_URL" in found

@@ -24,7 +24,7 @@ SCHEMA: Select[str] = select(column("version_num")).select_from(table(VERSION_TA
 # What another request with the same Idempotency-Key fails with while the first one runs (`http/idempotency.py`).
 CLAIMED = "TD409"
 
-CHECK = "Check the address, the user and the password in DATABASE_URL, and that the database runs and exists."
+CHECK = "Check the address, the user and the password in {}, and that the database runs and exists."
 # What the database must have; a bug that asks for something else is no matter of migrations.
 OURS = {VERSION_TABLE} | {name for table in Base.metadata.tables.values() for name in (table.name, *table.c.keys())}
 
@@ -61,7 +61,7 @@ REFUSALS = {
 }
 
 
-def unreachable(error: Exception, advice: str = CHECK) -> Unavailable:
+def unreachable(error: Exception, advice: str = CHECK.format("DATABASE_URL")) -> Unavailable:
     """There is no connection to be had."""
     return Unavailable(
         "The database cannot be reached; please try again.",

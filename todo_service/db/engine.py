@@ -22,7 +22,7 @@ from ..config import Settings
 from ..errors import Unavailable
 from . import embedded, prepared
 from .deadlines import missed
-from .diagnosis import refusal, sentence, unreachable
+from .diagnosis import CHECK, refusal, sentence, unreachable
 from .session import Connection, guard
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,8 @@ def address(settings: Settings) -> str:
 
 
 def make_engine(settings: Settings, url: str | None = None) -> Engine:
-    """An engine that connects with its first use: to the database of the settings, or to the one at `url`."""
+    """An engine that connects with its first use: to the database, or to its replica at `url`."""
+    setting = "DATABASE_READ_URL" if url else "DATABASE_URL"
     engine = create_engine(
         "postgresql+psycopg2://",
         creator=lambda: connect(url or address(settings)),
@@ -69,7 +70,7 @@ def make_engine(settings: Settings, url: str | None = None) -> Engine:
     event.listen(engine, "connect", look_for_nodes())
     event.listen(engine, "checkin", note_idle)
     event.listen(engine, "checkout", try_if_idle)
-    event.listen(engine, "handle_error", translate)
+    event.listen(engine, "handle_error", lambda failure: translate(failure, setting))
     guard(engine)
     if settings.prepare_statements:
         prepared.use(engine)
@@ -115,13 +116,16 @@ def try_if_idle(connection: Connection, record: ConnectionPoolEntry, _proxy: Any
         raise DisconnectionError("the connection died while it was idle") from None
 
 
-def translate(failure: ExceptionContext) -> Exception | None:
-    """What a failure of the driver means to the client; None for a bug, which stays what it is."""
+def translate(failure: ExceptionContext, setting: str) -> Exception | None:
+    """What a failure of the driver means to the client; None for a bug, which stays what it is.
+
+    `setting`: which one has the address.
+    """
     error = failure.original_exception
     if not isinstance(error, psycopg2.Error):
         return None
     if failure.connection is None:
-        return unreachable(error)
+        return unreachable(error, CHECK.format(setting))
     if problem := refusal(error):
         return problem
     if not isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
