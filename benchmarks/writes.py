@@ -161,6 +161,8 @@ def try_variant(target: Target, variant: Variant, rounds: int) -> dict[str, Any]
     made = tuple(f"variant_{number}" for number, _ in enumerate(variant.instead))
     for name, definition in zip(made, variant.instead, strict=True):
         server.execute(target.url, f"CREATE INDEX {name} ON tasks {definition}; ANALYZE tasks")
+    # A vacuum passes over an index that is switched off, which then points at rows that are gone.
+    server.execute(target.url, "ALTER TABLE tasks SET (autovacuum_enabled = off)")
     try:
         return tried(target, variant, made, rounds)
     finally:
@@ -170,6 +172,7 @@ def try_variant(target: Target, variant: Variant, rounds: int) -> dict[str, Any]
         # While they were switched off they have missed changes.
         for name in variant.without:
             server.execute(target.url, f"REINDEX INDEX {name}")
+        server.execute(target.url, "ALTER TABLE tasks RESET (autovacuum_enabled)")
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
