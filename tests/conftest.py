@@ -36,13 +36,24 @@ from todo_service.dialect import Dialect
 # connection of one's own keeps: they run on the bundled PostgreSQL only, and not once more for each other one.
 ONCE = (
     *("cli", "deploy", "frontends", "schemas", "api/test_large_files.py", "api/test_openapi.py"),
-    *("api/test_schemathesis.py", "db/test_distributed.py", "db/test_full_disk.py", "db/test_replica.py"),
-    *("db/test_upgrading.py", "db/test_wire.py", "http/test_auth.py", "http/test_better_auth.py"),
+    *("api/test_schemathesis.py", "api/test_two_users.py", "db/test_distributed.py", "db/test_full_disk.py"),
+    *("db/test_replica.py", "db/test_upgrading.py", "db/test_wire.py", "http/test_auth.py", "http/test_better_auth.py"),
     *("http/test_cookie.py", "http/test_gate.py", "http/test_jwks.py", "http/test_limits.py", "http/test_logs.py"),
     *("http/test_metrics.py", "http/test_raw_http.py", "http/test_session_tokens.py", "tasks/test_recurrence.py"),
     *("tasks/test_statements.py", "test_config.py", "test_docs.py", "test_errors.py"),
 )
-collect_ignore = list(ONCE) if os.environ.get("TEST_DATABASE_URL") else []
+# On another than the bundled one.
+ELSEWHERE = "TEST_DATABASE_URL" in os.environ
+collect_ignore = list(ONCE) if ELSEWHERE else []
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, too, what is marked as `once` in a module that has more."""
+    once = [item for item in items if ELSEWHERE and item.get_closest_marker("once")]
+    if once:
+        config.hook.pytest_deselected(items=once)
+        items[:] = [item for item in items if item not in once]
+
 
 SECRET = secrets.token_urlsafe(32)
 ORIGIN = "http://frontend.test:3000"

@@ -775,6 +775,7 @@ def test_a_rule_is_counted_once(alice: User) -> None:
     assert imported(alice, file) == (5000, 0)
 
 
+@pytest.mark.once
 def test_an_export_takes_little_memory(alice: User, database_url: str) -> None:
     """However much there is: the peak is that of a few pages, where these twenty are 40 MB and more as objects."""
     number = 20_000

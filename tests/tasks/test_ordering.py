@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import random
 from itertools import pairwise
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from tests.api.test_lists import pages
 from tests.api.test_sync import Client, changes, of_server
 from tests.api.test_transfer import export, imported
-from tests.conftest import User, again, assert_problem, assert_tagged, run_sql, settings_for, user_of
+from tests.conftest import ELSEWHERE, User, again, assert_problem, assert_tagged, run_sql, settings_for, user_of
 from tests.http.test_conditions import at_once
 from tests.support.wire import Wire
 from tests.tasks.test_recurring import toggled
@@ -274,7 +273,7 @@ def test_what_was_in_the_trash_meanwhile_is_not_at_anothers_place(alice: User) -
 
 
 # What it shows of numbers is the same on every PostgreSQL.
-MOVES = 500 if os.environ.get("TEST_DATABASE_URL") else 10_000
+MOVES = 500 if ELSEWHERE else 10_000
 
 
 def test_ten_thousand_moves_between_the_same_two(alice: User, database_url: str) -> None:
