@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -33,7 +34,7 @@ from tests.support.compose import (
 from tests.support.keyserver import KeyServer
 from tests.support.ledger import audit
 from tests.support.live import Connection
-from tests.support.load import Client
+from tests.support.load import Client, wait_for_more, writing
 from tests.support.tries import Attempt
 from todo_service import cli, create_app
 from todo_service.config import ROOT
@@ -217,35 +218,24 @@ def bearer(keys: KeyServer, user: str, client: str = "") -> str:
     return keys.sign("EdDSA", claims)
 
 
+class Load(NamedTuple):
+    clients: list[Client]
+    attempts: list[Attempt]
+
+
 @contextmanager
-def load(stage: Running, keys: KeyServer, *allowed: str) -> Iterator[list[Attempt]]:
+def load(stage: Running, keys: KeyServer, *allowed: str) -> Iterator[Load]:
     """Clients who change tasks all the while; then, whether every one of them knows what is stored."""
     attempts: list[Attempt] = []
     users = [f"load-{time.monotonic_ns()}-{number}" for number in range(CLIENTS)]
     clients = [Client(stage.proxy.url, user, user, attempts, bearer(keys, user)) for user in users]
-    for client in clients:
-        client.start()
-    wait(lambda: len(attempts) > 20 * CLIENTS, "no load")
-    try:
-        yield attempts
-        wait_for_more(attempts)
-    finally:
-        for client in clients:
-            client.end()
-        for client in clients:
-            client.wait(30)
-        # Whatever else is wrong: a client that has met what no promise allows asks no more.
-        assert [line for client in clients for line in client.broken] == []
+    with writing(clients):
+        yield Load(clients, attempts)
+        wait_for_more(clients)
     findings = audit(stage.owner, [client.ledger for client in clients])
     assert (findings.lost, findings.duplicated) == ([], [])
     assert {attempt.error for attempt in attempts} <= {"", *allowed}
     assert not sum(client.ledger.unseen for client in clients) or allowed
-
-
-def wait_for_more(attempts: list[Attempt]) -> None:
-    """Return when every client has had another success."""
-    so_far, names = len(attempts), {attempt.name for attempt in attempts}
-    wait(lambda: {attempt.name for attempt in attempts[so_far:] if not attempt.error} == names, "no answers")
 
 
 def served(stage: Running) -> list[int]:
@@ -256,8 +246,8 @@ def served(stage: Running) -> list[int]:
 def test_one_instance_is_killed_under_load(stage: Running, keys: KeyServer) -> None:
     one, _ = stage.instances
     # What was under way there: what must not be done twice is answered by 502, or by 409 while it is still at work.
-    with load(stage, keys, "502", "409") as attempts:
-        assert min(served(stage)) > CLIENTS
+    with load(stage, keys, "502", "409") as (clients, attempts):
+        wait(lambda: min(served(stage)) > CLIENTS, "not both serve")
         before = len(attempts)
         for pid in [one.process.pid, *one.workers()]:
             os.kill(pid, signal.SIGKILL)
@@ -265,7 +255,7 @@ def test_one_instance_is_killed_under_load(stage: Running, keys: KeyServer) -> N
         wait(lambda: len(attempts) > before + 20 * CLIENTS, "the other one does not serve")
         # Of the moment, one for each client, and what it was repeated with; the other instance serves all that comes.
         assert sum(bool(attempt.error) for attempt in attempts[before:]) <= 2 * CLIENTS
-        wait_for_more(attempts)
+        wait_for_more(clients)
         so_far = served(stage)
         one.start()
         wait(lambda: all(now > then for now, then in zip(served(stage), so_far, strict=True)), "one does not serve")
