@@ -41,7 +41,6 @@ ACROSS_USERS = {
     "OVERDUE": retention.OVERDUE,
     "NEXT": renewal.NEXT,
     "RENEW": renewal.RENEW,
-    "NUMBER": renewal.NUMBER,
 }
 CHANGING = re.compile(r"\b(?:INSERT INTO|(?<!FOR )(?<!DO )UPDATE|DELETE FROM)\b")
 # What is another thing each time it is called, or on each node.

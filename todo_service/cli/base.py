@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import click
@@ -41,8 +42,12 @@ def unscoped() -> Session:
 
 
 @contextmanager
-def progress(of: str, number: int) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how many of `number` are done, told by calls of what this gives with how many more."""
-    in_sight = sys.stderr.isatty()
-    with click.progressbar(length=number, label=of, file=sys.stderr, hidden=not in_sight) as bar:
+def progress(of: str, number: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how many of `number` are done, told by calls of what this gives with how many more.
+
+    Without a `number` only how many: to count what there is of all users may take longer than a statement may.
+    """
+    shown: dict[str, Any] = {"label": of, "file": sys.stderr, "hidden": not sys.stderr.isatty()}
+    shown |= {"iterable": count(), "show_pos": True} if number is None else {"length": number}
+    with click.progressbar(**shown) as bar:
         yield bar.update

@@ -24,7 +24,7 @@ from .base import Command, progress, session_of, settings, unscoped
 def purge() -> None:
     """Remove what is kept for a while only and whose time is over. For cron; may run on several machines at once."""
     with unscoped() as session:
-        with progress("rows", sum(retention.due(session))) as done:
+        with progress("rows") as done:
             trash, tombstones, answers = retention.purge(session, done)
         left = retention.due(session)
     click.echo(f"{trash} tasks removed for good, {tombstones} tombstones dropped, {answers} Idempotency-Keys forgotten")
@@ -36,7 +36,7 @@ def purge() -> None:
 @with_appcontext
 def renew() -> None:
     """End all ETags and sync tokens given out so far. For a database that was restored from a backup."""
-    with unscoped() as session, progress("users", renewal.number(session)) as done:
+    with unscoped() as session, progress("users") as done:
         renewed = renewal.renew(session, done)
     click.echo(f"{renewed} users renewed: their clients read lists anew, and sync from the start")
 

@@ -23,6 +23,7 @@ from ..errors import Unavailable
 from . import embedded, prepared
 from .deadlines import missed
 from .diagnosis import CHECK, refusal, sentence, unreachable
+from .distribution import EXTENSION
 from .session import Connection, guard
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def look_for_nodes() -> Callable[[Connection, Any], None]:
     def tell(connection: Connection, _record: Any) -> None:
         if not found:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT FROM pg_extension WHERE extname = 'citus'")
+                cursor.execute(EXTENSION)
                 found.append(cursor.rowcount > 0)
         if found[0]:
             connection.distributed = True

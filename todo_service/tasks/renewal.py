@@ -36,12 +36,7 @@ def _renew() -> Select[*tuple[Any, ...]]:
     return select(func.count()).select_from(renewed)
 
 
-NEXT, RENEW, NUMBER = _next(), _renew(), select(func.count()).select_from(owners)
-
-
-def number(session: Session) -> int:
-    """How many owners there are."""
-    return session.execute(NUMBER).scalar_one()
+NEXT, RENEW = _next(), _renew()
 
 
 def renew(session: Session, done: Callable[[int], object] = lambda _: None) -> int:
