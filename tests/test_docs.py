@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import SECRET, token
 from tests.support.live import Service
+from tests.support.pages import commands
 from todo_service.config import ROOT
 
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "examples" / "nextjs" / "README.md"]
@@ -51,12 +52,10 @@ def service(database_url: str) -> Iterator[Service]:
         yield service
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
+@pytest.mark.parametrize("page", ["../README.md", "api.md"])
 def test_examples_can_be_pasted(service: Service, tmp_path: Path, page: str) -> None:
     """Each in its turn, as one script."""
-    [script] = [
-        block for block in re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(), re.DOTALL) if "API=" in block
-    ]
+    [script] = [block for block in commands(page) if "API=" in block]
     script = script.replace("http://localhost:8000", service.url)
     script = re.sub(r"^TOKEN=\$\(.*\)", f"TOKEN={token(page, SECRET)}", script, flags=re.MULTILINE)
     for blank, command in FILLED_IN.items():

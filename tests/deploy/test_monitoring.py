@@ -19,6 +19,7 @@ import yaml  # type: ignore[import-untyped]
 from tests.conftest import SECRET, token, wait_for
 from tests.support.keyserver import KeyServer
 from tests.support.live import Connection, Service
+from tests.support.pages import commands
 from tests.support.prometheus import FILES, Prometheus, program
 from todo_service.config import ROOT
 
@@ -174,7 +175,7 @@ def test_only_what_is_measured_is_asked_for() -> None:
 
 def test_the_pages_commands(watched: Prometheus) -> None:
     """Those of docs/metrics.md; promtool tries the alerts on alerts_test.yml."""
-    curl, promtool = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    curl, promtool = commands("metrics.md")
     asked = run(curl.replace("http://localhost:8000", watched.service.url), METRICS_TOKEN=TOKEN)
     assert "todo_requests_total{" in asked
     program("promtool")

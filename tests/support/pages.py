@@ -13,7 +13,7 @@ from todo_service.config import ROOT
 
 
 def commands(page: str) -> list[str]:
-    """A page's blocks of shell commands."""
+    """The blocks of shell commands of a page under docs/."""
     return re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
