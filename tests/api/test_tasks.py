@@ -23,11 +23,11 @@ from tests.conftest import (
     again,
     assert_problem,
     assert_tagged,
+    await_locks,
     revision,
     run_sql,
     settings_for,
     user_of,
-    wait_for,
 )
 from todo_service import create_app
 from todo_service.db.models import QUOTA
@@ -741,8 +741,7 @@ def test_quota_under_writers_who_wait_for_each_other(alice: User, database_url: 
     ):
         cursor.execute("SELECT 1 FROM owners WHERE user_id = %s FOR UPDATE", (alice.id,))
         waiting = [pool.submit(write, n) for n in range(writers)]
-        count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %(query)s"
-        wait_for(lambda: run_sql(database_url, count, {"query": f"%{alice.id}%"}) == [(writers,)], "not all wait")
+        await_locks(database_url, writers)
         holder.rollback()
         statuses = sorted(done.result() for done in waiting)
     for app in apps:

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 
 from tests.cli.test_cli import invoke
-from tests.conftest import SECRET, User, again, assert_problem, assert_tagged, await_lock, revision, run_sql
+from tests.conftest import SECRET, User, again, assert_problem, assert_tagged, await_locks, revision, run_sql
 from tests.support.live import Service
 from todo_service.tasks import renewal
 
@@ -100,7 +100,7 @@ def test_many_to_the_trash_while_the_list_changes(alice: User, database_url: str
         cursor.execute("UPDATE owners SET revision = revision + 1 WHERE user_id = %s", (alice.id,))
         headers = {"If-Match": before.headers["ETag"]}
         sweep = pool.submit(again(alice).delete, f"/api/tasks?status={status}", headers=headers)
-        await_lock(database_url, alice.id)
+        await_locks(database_url)
         holder.commit()
         assert '"2-' in assert_problem(sweep.result(), 412, "precondition-failed")["detail"]
     holder.close()
@@ -331,7 +331,7 @@ def test_a_change_that_fails_while_it_waits_counts_for_nothing(alice: User, data
         cursor.execute("SELECT 1 FROM owners WHERE user_id = %s FOR UPDATE", (alice.id,))
         cursor.execute(other, (task["id"],))
         waiting = pool.submit(changes[change], again(alice))
-        await_lock(database_url, alice.id)
+        await_locks(database_url)
         holder.commit()
         answer = waiting.result()
     if change == "sweep":

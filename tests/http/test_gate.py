@@ -13,7 +13,16 @@ import pytest
 from flask import Flask
 
 from tests.api.test_isolation import CASES, ask
-from tests.conftest import SECRET, User, assert_problem, run_sql, settings_for, user_of, wait_for
+from tests.conftest import (
+    SECRET,
+    User,
+    assert_problem,
+    await_locks,
+    settings_for,
+    user_of,
+    wait_for,
+    waiting_for_locks,
+)
 from tests.support.crowd import UNIQUE, crowd
 from tests.support.live import Connection, Service
 from tests.support.proxy import Proxy
@@ -45,12 +54,6 @@ def locked(database_url: str, user: User) -> Iterator[None]:
         holder.close()
 
 
-def at_work(database_url: str) -> int:
-    """How many changes are in the database, where they wait for a lock: those of the user whose row is held."""
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return len(run_sql(database_url, waiting))
-
-
 @pytest.fixture
 def app(database_url: str) -> Flask:
     """With connections that are there already: to make one may take longer than a change waits for a lock."""
@@ -77,12 +80,12 @@ def test_few_are_at_work_and_few_wait_for_a_moment(database_url: str, alice: Use
     alice.create("one")
     with locked(database_url, alice), ThreadPoolExecutor(AT_WORK + WAITING + 3) as pool:
         first = [pool.submit(create, alice) for _ in range(AT_WORK)]
-        wait_for(lambda: at_work(database_url) == AT_WORK, "they don't get to the database")
+        await_locks(database_url, AT_WORK)
         others = [pool.submit(create, alice) for _ in range(WAITING + 3)]
         # Meanwhile nobody else notices, nor does who only reads.
         assert create(bob)[0].status_code == 201
         assert alice.titles() == ["one"]
-        assert at_work(database_url) == AT_WORK
+        assert waiting_for_locks(database_url) == AT_WORK
         refused = sorted((other.result() for other in others), key=lambda told: told[1])
         for answer, _ in refused:
             assert_refused(answer)
@@ -93,7 +96,7 @@ def test_few_are_at_work_and_few_wait_for_a_moment(database_url: str, alice: Use
     # All places are free again.
     with locked(database_url, alice), ThreadPoolExecutor(AT_WORK) as pool:
         first = [pool.submit(create, alice) for _ in range(AT_WORK)]
-        wait_for(lambda: at_work(database_url) == AT_WORK, "they don't get to the database")
+        await_locks(database_url, AT_WORK)
 
 
 def test_who_waits_is_let_in(database_url: str, alice: User) -> None:
@@ -101,7 +104,7 @@ def test_who_waits_is_let_in(database_url: str, alice: User) -> None:
     with ThreadPoolExecutor(AT_WORK + WAITING) as pool:
         with locked(database_url, alice):
             sent = [pool.submit(create, alice) for _ in range(AT_WORK + WAITING)]
-            wait_for(lambda: at_work(database_url) == AT_WORK, "they don't get to the database")
+            await_locks(database_url, AT_WORK)
             time.sleep(PATIENCE / 4)
         assert [one.result()[0].status_code for one in sent] == [201] * (AT_WORK + WAITING)
 
@@ -111,7 +114,7 @@ def test_every_change_is_held_back_and_no_read(database_url: str, alice: User) -
     id = alice.create("one")["id"]
     with locked(database_url, alice), ThreadPoolExecutor(AT_WORK + len(CASES)) as pool:
         first = [pool.submit(create, alice) for _ in range(AT_WORK)]
-        wait_for(lambda: at_work(database_url) == AT_WORK, "they don't get to the database")
+        await_locks(database_url, AT_WORK)
         answers = {case: pool.submit(ask, again(alice), case, id) for case in CASES}
         for (method, path), answer in answers.items():
             if method == "get":
@@ -237,14 +240,14 @@ def test_clients_that_leave_keep_no_places(database_url: str, alice: User) -> No
             for number in range(12):
                 connection = leaving.enter_context(Raw(service.port))
                 connection.send(message[:-5] if number % 3 == 0 else message)
-            wait_for(lambda: at_work(database_url), "they don't get to the database")
+            await_locks(database_url)
         # What had come in full is done, or refused, with nobody there to hear of it.
         wait_for(lambda: service.log.count(f"user={alice.id}") == 12, "some are under way")
         with locked(database_url, alice):
             staying = [connections.enter_context(Raw(service.port)) for _ in range(AT_WORK)]
             for connection in staying:
                 connection.send(message)
-            wait_for(lambda: at_work(database_url) == AT_WORK, "they don't get to the database")
+            await_locks(database_url, AT_WORK)
         assert [connection.answer().status_code for connection in staying] == [201] * AT_WORK
         done = service.log.count("POST /api/tasks 201")
         assert len(alice.titles()) == 1 + done

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 
 from tests.cli.test_cli import invoke
-from tests.conftest import SECRET, User, again, assert_problem, await_lock, revision, run_sql, settings_for, user_of
+from tests.conftest import SECRET, User, again, assert_problem, await_locks, revision, run_sql, settings_for, user_of
 from tests.http.test_conditions import at_once
 from tests.support.live import Service
 from tests.support.wire import Wire
@@ -157,7 +157,7 @@ def test_while_the_first_is_running(alice: User, database_url: str) -> None:
     with holder.cursor() as cursor, ThreadPoolExecutor(1) as pool:
         cursor.execute("SELECT 1 FROM owners WHERE user_id = %s FOR UPDATE", (alice.id,))
         first = pool.submit(post, again(alice))
-        await_lock(database_url, alice.id)
+        await_locks(database_url)
         problem = assert_problem(post(alice), 409, "conflict")
         assert "still running" in problem["detail"]
         holder.rollback()
