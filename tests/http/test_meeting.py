@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import SECRET, User, again, assert_problem, run_sql, settings_for, user_of, wait_for
-from tests.http.test_gate import AT_WORK, at_work, locked
+from tests.conftest import SECRET, User, again, assert_problem, await_locks, run_sql, settings_for, user_of, wait_for
+from tests.http.test_gate import AT_WORK, locked
 from tests.support.live import Service
 from tests.support.raw import Connection, request
 from tests.support.wire import Wire
@@ -44,7 +44,7 @@ def meet(database_url: str, user: User) -> Meet:
         with ThreadPoolExecutor(len(requests)) as pool:
             with locked(database_url, user):
                 sent = [pool.submit(one, again(user)) for one in requests]
-                wait_for(lambda: at_work(database_url) == AT_WORK, "they don't get to the database")
+                await_locks(database_url, AT_WORK)
                 time.sleep(0.1)
             return [answer.result(20) for answer in sent]
 
@@ -159,7 +159,7 @@ def test_a_service_that_stops_answers_who_waits(database_url: str, alice: User, 
         with locked(database_url, alice):
             for connection in many:
                 connection.send(sent * 2)
-            wait_for(lambda: at_work(database_url) == AT_WORK, "they don't get to the database")
+            await_locks(database_url, AT_WORK)
             service.process.send_signal(signal.SIGTERM)
             wait_for(lambda: "Handling signal: term" in service.log, "no signal has come")
         answers = [connection.answer() for connection in many for _ in range(2)]
@@ -176,7 +176,7 @@ def test_who_hangs_up_while_it_waits(database_url: str, alice: User, sent: bytes
         with locked(database_url, alice):
             for connection in (first, gone, said_goodbye, patient):
                 connection.send(sent)
-            wait_for(lambda: at_work(database_url) == AT_WORK, "they don't get to the database")
+            await_locks(database_url, AT_WORK)
             gone.close()
             said_goodbye.say_goodbye()
         assert [connection.answer().status_code for connection in (first, said_goodbye, patient)] == [201] * 3
