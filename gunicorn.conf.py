@@ -16,6 +16,7 @@ from todo_service.config import SettingsError, load
 from todo_service.db import embedded
 from todo_service.http.parsing import MAX_UNREAD
 from todo_service.http.rate_limit import Limiter
+from todo_service.processors import stay_on_one
 from todo_service.schemas.dialect import check
 
 try:
@@ -96,6 +97,12 @@ def fail_readiness_before_the_stop(server: Any) -> None:
         stop()
 
     server.handle_term = tell_and_stop
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    # The bundled PostgreSQL is started by a worker, and would stay there, too.
+    if settings.affinity and settings.database_url:
+        stay_on_one(settings.workers)
 
 
 def post_worker_init(worker: Any) -> None:

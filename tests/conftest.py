@@ -91,6 +91,7 @@ def settings_for(database_url: str | None, **changes: Any) -> Settings:
         log_format="text",
         workers=1,
         threads=64,
+        affinity=True,
         host="127.0.0.1",
         port=8000,
         trusted_hosts=(),

@@ -62,6 +62,7 @@ class Settings:
     log_format: str
     workers: int
     threads: int
+    affinity: bool
     host: str
     port: int
     trusted_hosts: tuple[str, ...]
@@ -112,6 +113,7 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
         log_format=env.str("LOG_FORMAT", "text", validate=OneOf(["text", "json"])),
         workers=env.int("WEB_CONCURRENCY", len(os.sched_getaffinity(0)), validate=Range(1, 64)),
         threads=threads,
+        affinity=env.bool("WEB_AFFINITY", True),
         host=env.str("HOST", "127.0.0.1"),
         port=env.int("PORT", 8000, validate=Range(1, 65535)),
         trusted_hosts=listed(env, "TRUSTED_HOSTS", []),

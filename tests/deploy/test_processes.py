@@ -1,15 +1,18 @@
 """Processes that are stopped, killed and replaced: what was accepted is answered, and nobody else notices."""
 
+import os
 import re
 import secrets
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from tests.support.live import SERVERS, Answer, Connection, Service, UnansweredE
 from tests.support.proxy import Proxy
 from tests.support.wire import Wire
 from todo_service.errors import PROBLEM_JSON
+from todo_service.processors import PROCESSORS
 
 SECONDS = 20
 # The longest of them lie idle for longer than a worker that stops keeps a connection open.
@@ -278,3 +282,39 @@ class Load:
             self._statuses.append(connection.request(method, path, body).status)
         except UnansweredError as error:
             self._unanswered.append(error)
+
+
+def processors(service: Service) -> list[list[int]]:
+    """Where the threads of each worker may run, one list for each that is a place of its own."""
+    threads = {thread for worker in service.workers() for thread in Path(f"/proc/{worker}/task").iterdir()}
+    return sorted(sorted(os.sched_getaffinity(int(thread.name))) for thread in threads)
+
+
+def shared_out(service: Service, each: int) -> bool:
+    """Whether each processor has so many workers, and each worker one processor."""
+    homes = Counter(tuple(sorted(os.sched_getaffinity(worker))) for worker in service.workers())
+    return homes == {(processor,): each for processor in PROCESSORS}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_workers_share_the_processors_whoever_is_replaced(database_url: str, server: str) -> None:
+    each = 2
+    processes = str(each * len(PROCESSORS))
+    with Service(database_url, SECRET, command_of(server), WEB_CONCURRENCY=processes) as service:
+        wait_for(lambda: shared_out(service, each), "they don't")
+        assert {len(homes) for homes in processors(service)} == {1}
+        for _ in range(3):
+            service.kill_worker(max(service.workers()))
+            wait_for(lambda: shared_out(service, each), "the new one goes elsewhere")
+        old = service.workers()
+        service.reload()
+        wait_for(lambda: not old & service.workers(), "they are not replaced")
+        wait_for(lambda: shared_out(service, each), "the new ones go elsewhere")
+
+
+@pytest.mark.parametrize("environment", [{"WEB_AFFINITY": "off"}, {"WEB_CONCURRENCY": str(len(PROCESSORS) + 1)}])
+def test_workers_run_anywhere(database_url: str, environment: dict[str, str]) -> None:
+    """Where that is asked for, and where a processor would have more of them than another."""
+    settings: dict[str, Any] = {"WEB_CONCURRENCY": str(len(PROCESSORS))} | environment
+    with Service(database_url, SECRET, **settings) as service:
+        assert {tuple(homes) for homes in processors(service)} == {tuple(sorted(PROCESSORS))}
