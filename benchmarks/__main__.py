@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from benchmarks import cost, growth, load, prepared, scaling, server, threads, writes
+from benchmarks import cost, growth, load, scaling, server, settings, threads, writes
 from benchmarks.stage import PROCESSORS, SMOKE, Size, Stage, stage
 from todo_service.config import ROOT
 
@@ -37,7 +37,7 @@ UNDER_LOAD = {
     "load": Benchmark(load.measure, load.table),
     "threads": Benchmark(threads.measure, threads.table),
     "scaling": Benchmark(scaling.measure, scaling.table),
-    "prepared": Benchmark(prepared.measure, prepared.table),
+    "settings": Benchmark(settings.measure, settings.table),
     "cost": Benchmark(cost.measure, cost.table),
 }
 ON_MANY_TASKS = {"growth": growth.main, "writes": writes.main}
@@ -46,14 +46,14 @@ PACKAGES = ("flask", "gunicorn", "psycopg2-binary", "SQLAlchemy")
 
 def facts(url: str) -> dict[str, Any]:
     """What figures depend on."""
-    settings = server.facts(url)["settings"]
+    known = server.facts(url)["settings"]
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
         "processors": PROCESSORS,
-        "versions": {"python": platform.python_version(), "postgresql": settings["server_version"]}
+        "versions": {"python": platform.python_version(), "postgresql": known["server_version"]}
         | {name: version(name) for name in PACKAGES},
-        "fsync": settings["fsync"],
+        "fsync": known["fsync"],
     }
 
 
@@ -100,7 +100,7 @@ def on_many_tasks(context: click.Context, names: list[str], url: str | None, tas
     "--checkout",
     type=click.Path(exists=True, path_type=Path),
     default=ROOT,
-    help="Serve another version, with the same schema (load, threads, scaling, prepared, cost).",
+    help="Serve another version, with the same schema (load, threads, scaling, settings, cost).",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Where results go; default: here.")
 @click.pass_context

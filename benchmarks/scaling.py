@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 
-from benchmarks.prepared import serving
+from benchmarks.settings import serving
 from benchmarks.stage import MIXED, Stage, middle
 from tests.support.compose import redis_server
 

@@ -55,7 +55,7 @@ def test_writes(results: dict[str, Any]) -> None:
     assert as_it_is == 0 < otherwise
 
 
-@pytest.mark.parametrize("name", ["load", "threads", "scaling", "prepared", "cost"])
+@pytest.mark.parametrize("name", ["load", "threads", "scaling", "settings", "cost"])
 def test_under_load(results: dict[str, Any], name: str) -> None:
     assert results[name]["results"]
     for one in results[name]["results"]:
@@ -78,9 +78,10 @@ def test_far_databases_are_far(results: dict[str, Any]) -> None:
     assert trips["near"] < trips["5 ms"]
 
 
-def test_prepared(results: dict[str, Any]) -> None:
-    found = {(one["kind"], one["prepared"]) for one in results["prepared"]["results"]}
-    assert found == {(kind, how) for kind in ("list", "get", "update", "create") for how in ("on", "off")}
+def test_settings(results: dict[str, Any]) -> None:
+    found = {(one["kind"], one["way"]) for one in results["settings"]["results"]}
+    ways = ("both on", "DB_PREPARE=off", "WEB_AFFINITY=off")
+    assert found == {(kind, way) for kind in ("list", "get", "update", "create") for way in ways}
 
 
 def test_cost(results: dict[str, Any]) -> None:
