@@ -1,7 +1,7 @@
 """What two settings save, each against being off: the service's processor time for a request, and PostgreSQL's.
 
-`DB_PREPARE` (todo_service/db/prepared.py) and `WEB_AFFINITY` (todo_service/processors.py). A request of each kind is one
-statement. PostgreSQL's time is that of its processes that serve the connections, so they have to be on this machine.
+`DB_PREPARE` (todo_service/db/prepared.py) and `WEB_AFFINITY` (todo_service/processors.py). A request of each kind is
+one statement. PostgreSQL's time is that of its processes that serve the connections; they have to be on this machine.
 """
 
 from collections import Counter
