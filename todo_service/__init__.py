@@ -15,6 +15,7 @@ A request goes down through the rooms; a module imports only from its own room a
     errors.py   every failure, and its one way out
     config.py   settings
     dialect.py  one of them, API_DIALECT: how an existing frontend says things
+    processors.py  where a server's processes run
 
 A view gets a `Session` of its user from `http/authentication.py`, what the request has from `http/parsing.py` through
 the schemas, and calls `tasks/queries.py` to read or `tasks/commands.py` to change.
