@@ -136,6 +136,7 @@ def test_items_at_once(alice: User) -> None:
     assert (done["checklist_done"], done["checklist_total"], done["version"]) == (50, 50, 51)
 
 
+@pytest.mark.once
 def test_one_message(wire: Wire) -> None:
     carol = user_of(create_app(settings_for(wire.dsn(), pool_size=1)), "carol")
     task = carol.create(checklist=[OPEN])
