@@ -13,8 +13,7 @@ from benchmarks.stage import MIXED, Served, Stage, middle, processor
 from tests.conftest import run_sql
 
 CONNECTIONS = 32
-ON = "both on"
-WAYS = {ON: {}, "DB_PREPARE=off": {"DB_PREPARE": "off"}, "WEB_AFFINITY=off": {"WEB_AFFINITY": "off"}}
+WAYS = {"both on": {}, "DB_PREPARE=off": {"DB_PREPARE": "off"}, "WEB_AFFINITY=off": {"WEB_AFFINITY": "off"}}
 
 
 def measure(stage: Stage) -> dict[str, Any]:

@@ -194,8 +194,8 @@ def waiting_for_locks(url: str) -> int:
 
 
 def await_locks(url: str, number: int = 1) -> None:
-    """Return when at least so many statements wait for a lock that somebody else has."""
-    wait_for(lambda: waiting_for_locks(url) >= number, f"{number} should wait for a lock")
+    """Return when so many statements wait for a lock that somebody else has, and no more."""
+    wait_for(lambda: waiting_for_locks(url) == number, f"{number} should wait for a lock")
 
 
 @pytest.fixture(scope="session")

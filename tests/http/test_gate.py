@@ -240,7 +240,7 @@ def test_clients_that_leave_keep_no_places(database_url: str, alice: User) -> No
             for number in range(12):
                 connection = leaving.enter_context(Raw(service.port))
                 connection.send(message[:-5] if number % 3 == 0 else message)
-            await_locks(database_url)
+            wait_for(lambda: waiting_for_locks(database_url), "none gets to the database")
         # What had come in full is done, or refused, with nobody there to hear of it.
         wait_for(lambda: service.log.count(f"user={alice.id}") == 12, "some are under way")
         with locked(database_url, alice):
