@@ -20,7 +20,7 @@ from todo_service.cli import stop_with
 from todo_service.config import ROOT, SettingsError, read
 from todo_service.db import embedded
 from todo_service.http import rate_limit
-from todo_service.processors import stay_on_one
+from todo_service.processors import free_place, stay_on_one
 from todo_service.schemas.dialect import check
 
 try:
@@ -77,9 +77,8 @@ def app_of_worker() -> Any:
     """What each worker does first."""
     # Until Granian listens to it: the handler that the first process has does nothing here.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # The bundled PostgreSQL is started by a worker, and would stay there, too.
-    if settings.affinity and settings.database_url:
-        stay_on_one(settings.workers)
+    # It was forked before Granian counted it among the others.
+    stay_on_one(settings, free_place(settings, (other.idx for other in server.wrks)))
     # One whose first process was killed would keep the port, with nobody to stop it.
     threading.Thread(target=stop_with, args=(os.getppid(),), daemon=True).start()
     from wsgi import app

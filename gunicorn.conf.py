@@ -16,7 +16,7 @@ from todo_service.config import SettingsError, load
 from todo_service.db import embedded
 from todo_service.http.parsing import MAX_UNREAD
 from todo_service.http.rate_limit import Limiter
-from todo_service.processors import stay_on_one
+from todo_service.processors import free_place, stay_on_one
 from todo_service.schemas.dialect import check
 
 try:
@@ -99,10 +99,14 @@ def fail_readiness_before_the_stop(server: Any) -> None:
     server.handle_term = tell_and_stop
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    # Of the youngest only: on a reload those before them are there as well, and about to go.
+    others = sorted(server.WORKERS.values(), key=lambda other: other.age, reverse=True)[: settings.workers - 1]
+    worker.place = free_place(settings, (other.place for other in others))
+
+
 def post_fork(server: Any, worker: Any) -> None:
-    # The bundled PostgreSQL is started by a worker, and would stay there, too.
-    if settings.affinity and settings.database_url:
-        stay_on_one(settings.workers)
+    stay_on_one(settings, worker.place)
 
 
 def post_worker_init(worker: Any) -> None:

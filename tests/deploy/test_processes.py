@@ -312,11 +312,24 @@ def shared_out(service: Service, each: int) -> bool:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_workers_share_the_processors(database_url: str, server: str) -> None:
+def test_workers_share_the_processors_whoever_is_replaced(database_url: str, server: str) -> None:
     each = 2
     with Service(database_url, SECRET, on_few(server), WEB_CONCURRENCY=str(each * len(FEW))) as service:
         wait_for(lambda: shared_out(service, each), "they don't")
         assert homes(service) == {(processor,) for processor in FEW}
+        # Each of them once: Granian gives up if one is replaced twice within 5.5 s.
+        for killed in sorted(service.workers())[1:]:
+            service.kill_worker(killed)
+            await_others(service, {killed}, each)
+        before = service.workers()
+        service.reload()
+        await_others(service, before, each)
+
+
+def await_others(service: Service, workers: set[int], each: int) -> None:
+    """Return when others are there in the place of these workers, and as many on each processor as before."""
+    wait_for(lambda: not workers & service.workers(), "they stay")
+    wait_for(lambda: shared_out(service, each), "the new ones aren't where those were")
 
 
 @pytest.mark.parametrize("environment", [{"WEB_AFFINITY": "off"}, {"WEB_CONCURRENCY": str(len(FEW) + 1)}])
