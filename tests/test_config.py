@@ -36,7 +36,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.database_url is None
     assert found.jwks_url is None
     assert found.cors_origins == ("http://localhost:3000",)
-    assert (found.host, found.port, found.threads, found.pool_size) == ("127.0.0.1", 8000, 12, 8)
+    assert (found.host, found.port, found.threads, found.pool_size) == ("127.0.0.1", 8000, 8, 8)
     assert found.workers >= 1
     with pytest.raises(AttributeError):
         found.port = 1  # type: ignore[misc]
@@ -65,7 +65,7 @@ def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp
         2222,
         "0.0.0.0",
         "INFO",
-        12,
+        8,
     )
 
 

@@ -87,7 +87,7 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
     if env_file is not None:
         env.read_env(env_file, recurse=False)
     problems: dict[str, str] = {}
-    threads = env.int("WEB_THREADS", 12, validate=Range(1, 64))
+    threads = env.int("WEB_THREADS", 8, validate=Range(1, 64))
     url = env.str("BETTER_AUTH_URL", None, validate=optional(http_url))
     jwks_url = env.str("BETTER_AUTH_JWKS_URL", None, validate=optional(http_url))
     issuer = env.str("BETTER_AUTH_ISSUER", None)

@@ -22,7 +22,7 @@ from tests.support.live import SERVERS, Service, command_of
 from tests.support.proxy import Proxy
 from tests.support.raw import Connection, request
 
-# 64 are more than two for each of the threads that a service of two workers has by default.
+# 64 are four for each of the threads that a service of two workers has by default.
 MANY, MORE, CROWD = 64, 256, 1000
 SERVED_SECONDS = 6
 # nginx's own deadlines, and some time to notice them.
