@@ -12,7 +12,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -327,23 +327,21 @@ def test_list_sorted_anew_waits_rather_than_fails(service: Both, alice: User, bo
     tasks = [alice.create(f"{number}") for number in range(300)]
     bob.create("one")
     began = time.monotonic()
-    moving = [Connection(service.port) for _ in tasks]
-    for position, (one, task) in enumerate(zip(moving, reversed(tasks), strict=True), 1):
-        head, body = f"PATCH /api/tasks/{task['id']}", json.dumps({"position": position}).encode()
-        one.send(request(head, by(alice), "Content-Type: application/json", f"Content-Length: {len(body)}",
-                                body=body))  # fmt: skip
-    waited = []
-    with Client(service.proxy.url, bob.token) as client:
+    with ExitStack() as connections, Client(service.proxy.url, bob.token) as client:
+        moving = [connections.enter_context(Connection(service.port)) for _ in tasks]
+        for position, (one, task) in enumerate(zip(moving, reversed(tasks), strict=True), 1):
+            head, body = f"PATCH /api/tasks/{task['id']}", json.dumps({"position": position}).encode()
+            one.send(request(head, by(alice), "Content-Type: application/json", f"Content-Length: {len(body)}",
+                                    body=body))  # fmt: skip
+        waited = []
         for _ in range(20):
             asked = time.monotonic()
             assert client.request("GET", "/api/tasks").status == 200
             waited.append(time.monotonic() - asked)
             time.sleep(0.05)
-    assert max(waited) < 0.5
-    assert {one.answer().status_code for one in moving} == {200}
+        assert max(waited) < 0.5
+        assert {one.answer().status_code for one in moving} == {200}
     assert 2 < time.monotonic() - began < 10
-    for one in moving:
-        one.close()
 
 
 def test_burst_beyond_all_bounds_is_refused(service: Both, alice: User) -> None:
