@@ -163,12 +163,12 @@ def test_dsn_keeps_other_parameters() -> None:
 
 
 def test_hold_and_release(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadlines, "CONNECT_SECONDS", 0.5)
     connection = connect(wire.dsn())
     wire.hold()
     thread, results = in_background(lambda: fetch(connection, "SELECT 1"))
     thread.join(0.5)
     assert thread.is_alive()
+    monkeypatch.setattr(deadlines, "CONNECT_SECONDS", 0.5)
     with pytest.raises(psycopg2.OperationalError):
         psycopg2.connect(wire.dsn())
     wire.release()
