@@ -1,6 +1,8 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# A module's tests stay together: what they share is set up once.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
 help: ## List what make can do
@@ -13,10 +15,14 @@ example: .venv/run .env ## The same, and examples/nextjs in front of it on http:
 	@exec $(BIN)/python examples/run.py
 
 test: .venv/installed ## Run all tests (make test ARGS="-k etag" for some)
-	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+ifdef ARGS
+	@$(PYTEST) $(ARGS)
+else
+	@code=0; $(PYTEST) -m "not timed" || code=$$?; $(PYTEST) -m timed || code=$$?; exit $$code
+endif
 
-cover: .venv/installed ## Run all tests, and tell which lines none of them reaches
-	@$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term --cov-fail-under=95 $(ARGS)
+cover: .venv/installed ## Run the tests that are not timed, and tell which lines none of them reaches
+	@$(PYTEST) -m "not timed" --cov --cov-report=term --cov-fail-under=95 $(ARGS)
 
 chaos: .venv/installed ## Faults under load: is anything lost? (wants Debian's postgresql and pgbouncer)
 	@$(BIN)/python -m tests.support.chaos

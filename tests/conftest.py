@@ -63,9 +63,10 @@ FUZZ = "FUZZ" in os.environ
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """With `-n auto`: three for each processor, as most tests wait; none for the few that somebody has asked for."""
+    """With `-n auto`: two for each processor, as some tests wait; none for the few that somebody has asked for."""
     few = config.option.keyword or config.option.file_or_dir
-    return 0 if few else 3 * len(os.sched_getaffinity(0))
+    each = 1 if config.option.markexpr == "timed" else 2
+    return 0 if few else each * len(os.sched_getaffinity(0))
 
 
 def settings_for(database_url: str | None, **changes: Any) -> Settings:
@@ -117,8 +118,9 @@ def database_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="todo-test-"))
     folder.chmod(0o755)
     server = embedded.start(folder)
-    # The data is thrown away: no test waits until it is on the disk.
+    # The data is thrown away: no test waits until it is on the disk, or writes what would mend it after a crash.
     run_sql(server.url, "ALTER SYSTEM SET fsync = off")
+    run_sql(server.url, "ALTER SYSTEM SET full_page_writes = off")
     run_sql(server.url, "SELECT pg_reload_conf()")
     yield server.url
     server.stop()

@@ -25,6 +25,8 @@ from tests.support.load import Client, wait_for_more, writers, writing
 from todo_service import cli, create_app
 from todo_service.config import ROOT
 
+pytestmark = pytest.mark.timed
+
 VERSIONS = ROOT / "migrations" / "versions"
 # The first of the revisions that the previous release does not know, as CHANGELOG.md has it.
 FIRST = re.findall(r"\(revisions? (\d{4})", (ROOT / "CHANGELOG.md").read_text())[0]

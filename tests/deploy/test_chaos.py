@@ -12,6 +12,8 @@ from tests.support.faults import Fault, Stage, faults
 from tests.support.faults import stage as servers
 from tests.support.servers import MissingProgram
 
+pytestmark = pytest.mark.timed
+
 # Longer than an answer is waited for.
 HOLD = 6
 

@@ -41,6 +41,8 @@ from todo_service.config import ROOT
 from todo_service.db import embedded
 from todo_service.db.models import REVISION
 
+pytestmark = pytest.mark.timed
+
 TEXT = (ROOT / "compose.yaml").read_text()
 # What is compose.yaml's alone.
 OWN = {*PASSWORDS, "MIGRATE_DATABASE_URL", "TLS_PORT"}

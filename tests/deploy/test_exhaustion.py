@@ -22,6 +22,8 @@ from tests.support.live import SERVERS, Service, command_of
 from tests.support.proxy import Proxy
 from tests.support.raw import Connection, request
 
+pytestmark = pytest.mark.timed
+
 # 64 are four for each of the threads that a service of two workers has by default.
 MANY, MORE, CROWD = 64, 256, 1000
 SERVED_SECONDS = 6

@@ -28,6 +28,8 @@ from todo_service import create_app
 from todo_service.db import engine
 from todo_service.db.prepared import SENT_BEFORE
 
+pytestmark = pytest.mark.timed
+
 # neon.com/docs/connect/connection-pooling: 0.25 CU.
 MAX_CONNECTIONS, RESERVED = 104, 7
 POOL, CLIENTS, PATIENCE = MAX_CONNECTIONS * 9 // 10, 10_000, 120

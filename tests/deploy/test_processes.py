@@ -23,6 +23,8 @@ from tests.support.proxy import Proxy
 from tests.support.wire import Wire
 from todo_service.errors import PROBLEM_JSON
 
+pytestmark = pytest.mark.timed
+
 SECONDS = 20
 # The longest of them lie idle for longer than a worker that stops keeps a connection open.
 # None near the 2 s after which a worker that stops closes what is idle: who asks in that very moment has to ask again,

@@ -52,6 +52,8 @@ from tests.support.live import Connection as Client
 from tests.support.proxy import Proxy
 from tests.support.raw import Answer, Connection, chunked, request
 
+pytestmark = pytest.mark.timed
+
 __all__ = [
     "connect",
     "connection",

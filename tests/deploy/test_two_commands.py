@@ -29,7 +29,10 @@ SECONDS = 60
 # What gets through to make: nothing of the machine's configuration, nor of the make that may run the tests.
 KEPT = ("PATH", "HOME", "LANG", "PYTHONDONTWRITEBYTECODE")
 
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed (Debian package: curl)")
+pytestmark = [
+    pytest.mark.timed,
+    pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed (Debian package: curl)"),
+]
 
 
 def alive(pid: int) -> bool:

@@ -32,6 +32,8 @@ from tests.support.wire import Wire
 from todo_service import create_app
 from todo_service.http.gate import PATIENCE, gate_for
 
+pytestmark = pytest.mark.timed
+
 # Of the app below: three quarters of its eight threads, of which two are at work.
 AT_WORK, WAITING = 2, 4
 CODE = "too-many-at-once"

@@ -21,6 +21,8 @@ from tests.support.live import Service
 from todo_service import create_app
 from todo_service.http import keys as jwks
 
+pytestmark = pytest.mark.timed
+
 FAILURES = [answer for answer in ANSWERS if answer != "keys"]
 # Seconds: what needs nothing of the key server takes milliseconds, and this is less than any wait for it.
 AT_ONCE = 0.4
