@@ -30,8 +30,9 @@ def user(wire: Wire) -> User:
 
 
 def kinds(wire: Wire) -> list[str]:
-    """How the statement of each message was sent."""
-    return ["".join(re.findall(r"\b(?:PREPARE|EXECUTE) ", sql)).lower().strip() or "full" for sql in wire.queries]
+    """How the statements of each message were sent."""
+    words = (dict.fromkeys(re.findall(r"\b(?:PREPARE|EXECUTE)\b", sql)) for sql in wire.queries)
+    return [" ".join(found).lower() or "full" for found in words]
 
 
 def test_a_statement_is_prepared_after_some_uses(wire: Wire, user: User) -> None:

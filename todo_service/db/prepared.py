@@ -45,8 +45,10 @@ def execute(cursor: DBAPICursor, statement: str, parameters: Any, context: Execu
     known[body] = count = known.get(body, 0) + 1
     if count <= SENT_BEFORE:
         return False
-    prepare, by_name = texts(body, context.compiled)
-    message = (prepare if count == SENT_BEFORE + 1 else "") + statement.removesuffix(body) + ONE_PLAN + by_name
+    first = context.execution_options.get("first", "")
+    prepare, by_name = texts(first + body, context.compiled)
+    scope = statement.removesuffix(first + body)
+    message = (prepare if count == SENT_BEFORE + 1 else "") + scope + ONE_PLAN + by_name
     try:
         cursor.execute(message, parameters)
     except UNKNOWN:
@@ -56,14 +58,23 @@ def execute(cursor: DBAPICursor, statement: str, parameters: Any, context: Execu
 
 
 @lru_cache(maxsize=512)
-def texts(body: str, compiled: SQLCompiler) -> tuple[str, str]:
-    """What prepares a statement, and what executes it. The same name is the same statement, whoever has prepared it."""
-    names = list(dict.fromkeys(PARAMETER.findall(body)))
-    numbered = PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", body)
-    types = f"({', '.join(type_name(compiled.binds[name].type) for name in names)})" if names else ""
-    values = f"({', '.join(f'%({name})s' for name in names)})" if names else ""
-    name = "todo_" + hashlib.sha256(f"{types} {numbered}".encode()).hexdigest()[:16]
-    return f"PREPARE {name}{types} AS {numbered}; ", f"EXECUTE {name}{values}"
+def texts(message: str, compiled: SQLCompiler) -> tuple[str, str]:
+    """What prepares its statements, and what executes them. The same names are the same message, whoever sent it."""
+    parts = [numbered(statement, compiled) for statement in message.split("; ")]
+    name = "todo_" + hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    prepare = "".join(f"PREPARE {name}_{n}{types} AS {text}; " for n, (types, text, _) in enumerate(parts))
+    return prepare, "; ".join(f"EXECUTE {name}_{n}{values}" for n, (_, _, values) in enumerate(parts))
+
+
+def numbered(statement: str, compiled: SQLCompiler) -> tuple[str, str, str]:
+    """The types of its parameters, the statement with numbers for them, and what stands for their values."""
+    names = list(dict.fromkeys(PARAMETER.findall(statement)))
+    if not names:
+        return "", statement, ""
+    # What SQLAlchemy doesn't bind is the owner.
+    types = (type_name(compiled.binds[name].type) if name in compiled.binds else "text" for name in names)
+    text = PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", statement)
+    return f"({', '.join(types)})", text, f"({', '.join(f'%({name})s' for name in names)})"
 
 
 def type_name(kind: TypeEngine[Any]) -> str:
