@@ -1,4 +1,4 @@
-"""Changes that one statement makes alone, the owner first in all of them.
+"""Statements that make a change alone, the owner first in all of them; `commands.py` executes them.
 
 A statement bumps the owner's revision and stamps the rows it touches with it, in one go:
 `WITH bump AS (UPDATE owners … RETURNING …) UPDATE tasks … FROM bump …`. The owner's row stays locked until the commit,
@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-import uuid_utils
 from sqlalchemy import (
     CTE,
     BigInteger,
@@ -51,9 +50,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from ..db.models import MAX_POSITION, QUOTA, TIME, owners, tasks, tombstones
 from ..db.session import LOCK_OWNER, MAKE_OWNER, Session
-from ..errors import NO_ITEM, Missing, PreconditionFailed
-from .columns import DEFAULTS, SENT, columns
-from .queries import ETAG, LIVE, MINE, OWNER, TASK, THIS, TaskRow, etag, get_task, holds
+from .columns import SENT
+from .queries import ETAG, LIVE, MINE, OWNER, TASK, THIS, TaskRow, etag
 
 Conditions = tuple[ColumnElement[bool], ...]
 # What If-Match names: entity tags, or a task's versions. None: any.
@@ -80,12 +78,12 @@ def given(names: Iterable[str], *numbers: str) -> TableValuedAlias:
     return rows.render_derived(name="given", with_types=True)
 
 
-def _value(column: str) -> ColumnElement[Any]:
+def new_value(column: str) -> ColumnElement[Any]:
     """The column's new value. (A parameter with the column's own name would be taken for more than that.)"""
     return bindparam(f"new_{column}", type_=tasks.c[column].type)
 
 
-def _values(columns: dict[str, Any]) -> dict[str, Any]:
+def new_values(columns: dict[str, Any]) -> dict[str, Any]:
     return {f"new_{name}": value for name, value in columns.items()}
 
 
@@ -105,7 +103,7 @@ def _create(named: bool) -> Select[*tuple[Any, ...]]:
     change: Insert | Update
     if named:
         # What an upsert does with a row that is there may look at no other table (docs/scaling.md, Citus).
-        same = ((table.c.user_id == OWNER, table.c.id == _value("id")) for table in (tasks, tombstones))
+        same = ((table.c.user_id == OWNER, table.c.id == new_value("id")) for table in (tasks, tombstones))
         free = (not_(exists(select(ONE).where(*conditions).correlate(None))) for conditions in same)
         change = update(owners).where(owners.c.user_id == OWNER, *room, *free).values(count)
     else:
@@ -115,7 +113,7 @@ def _create(named: bool) -> Select[*tuple[Any, ...]]:
             .on_conflict_do_update(index_elements=[owners.c.user_id], set_=count, where=and_(*room))
         )
     bump = change.returning(*owners.c).cte("bump")
-    values = {name: _value(name) for name in CREATED_WITH} | {
+    values = {name: new_value(name) for name in CREATED_WITH} | {
         "user_id": bump.c.user_id,
         "position": bump.c.last_position,
         "created_at": MOMENT,
@@ -151,26 +149,26 @@ def _update(values: dict[str, Any], *conditions: ColumnElement[bool]) -> Update:
 
 
 @cache
-def _set(names: frozenset[str], conditional: bool) -> Update:
-    values: dict[str, Any] = {name: _value(name) for name in sorted(names)}
+def set_columns(names: frozenset[str], conditional: bool) -> Update:
+    values: dict[str, Any] = {name: new_value(name) for name in sorted(names)}
     if "completed" not in names:
         return _update(values, LIVE, *_unchanged(conditional))
-    values["completed_at"] = case((_value("completed"), func.coalesce(tasks.c.completed_at, MOMENT)))
+    values["completed_at"] = case((new_value("completed"), func.coalesce(tasks.c.completed_at, MOMENT)))
     # What a task repeats like when it is completed is what this very change makes of it.
-    once = and_(ONCE, _value("recurrence").is_(None)) if "recurrence" in names else ONCE
-    return _update(values, LIVE, or_(once, tasks.c.completed == _value("completed")), *_unchanged(conditional))
+    once = and_(ONCE, new_value("recurrence").is_(None)) if "recurrence" in names else ONCE
+    return _update(values, LIVE, or_(once, tasks.c.completed == new_value("completed")), *_unchanged(conditional))
 
 
 @cache
-def _complete(toggle: bool, conditional: bool) -> Update:
-    completed = not_(tasks.c.completed) if toggle else _value("completed")
+def set_completed(toggle: bool, conditional: bool) -> Update:
+    completed = not_(tasks.c.completed) if toggle else new_value("completed")
     values: dict[str, Any] = {"completed": completed, "completed_at": case((completed, MOMENT))}
     differs = () if toggle else (tasks.c.completed != completed,)
     return _update(values, LIVE, ONCE, *differs, *_unchanged(conditional))
 
 
 @cache
-def _set_item(conditional: bool) -> Update:
+def set_item(conditional: bool) -> Update:
     """Merge `new_item` into the item with this number, if there is one."""
     number = bindparam("number", type_=Integer)
     item = tasks.c.checklist[number].op("||")(bindparam("new_item", type_=JSONB))
@@ -179,12 +177,12 @@ def _set_item(conditional: bool) -> Update:
 
 
 @cache
-def _trash(conditional: bool) -> Update:
+def move_to_trash(conditional: bool) -> Update:
     return _update({"deleted_at": MOMENT}, LIVE, *_unchanged(conditional))
 
 
 @cache
-def _delete(conditional: bool) -> Select[*tuple[Any, ...]]:
+def delete_for_good(conditional: bool) -> Select[*tuple[Any, ...]]:
     bump = _bump(THIS, *_unchanged(conditional))
     gone = delete(tasks).where(MINE, tasks.c.user_id == bump.c.user_id, THIS).returning(*TASK).cte("gone")
     counted = gone.join(bump, gone.c.user_id == bump.c.user_id)
@@ -206,7 +204,7 @@ def bury(rows: Select[*tuple[Any, ...]]) -> CTE:
 
 
 @cache
-def _sweep(completed: bool, conditional: bool) -> Select[*tuple[Any, ...]]:
+def sweep(completed: bool, conditional: bool) -> Select[*tuple[Any, ...]]:
     """How many were moved, and the list's tag as it was before."""
     conditions = (LIVE, *([tasks.c.completed] if completed else []))
     tag = etag(owners.c.revision, owners.c.nonce)
@@ -226,74 +224,6 @@ def _unchanged(conditional: bool) -> Conditions:
     return (UNCHANGED,) if conditional else ()
 
 
-def create_task(session: Session, fields: dict[str, Any]) -> TaskRow | None:
-    """Make a task: its row, and its tag. None if it takes a unit of work to tell where, or if there is room for it."""
-    if fields.get("position") is not None:
-        return None
-    moment = datetime.now(UTC)
-    new = {"id": str(uuid_utils.uuid7())} | columns(DEFAULTS | fields)
-    del new["position"]
-    new["completed_at"] = moment if new["completed"] else None
-    statement = CREATE_NAMED if "id" in fields else CREATE
-    return session.execute(statement, _values(new) | {"owner": session.owner, "moment": moment}).one_or_none()
-
-
-def update_task(session: Session, id: str, fields: dict[str, Any], versions: Versions) -> TaskRow | None:
-    """Set `fields`, or turn `completed` around when None; None if that takes a unit of work. Raises Missing."""
-    if not fields:
-        return unchanged_task(session, id, versions)
-    if "position" in fields or ("completed" in fields and fields["completed"] is None):
-        return None
-    values = columns(fields)
-    row = change_task(session, _set(frozenset(values), versions is not None), id, versions, _values(values))
-    if row is None and "completed" not in fields:
-        raise Missing(id, versions)
-    return row
-
-
-def update_item(session: Session, id: str, number: int, fields: dict[str, Any], versions: Versions) -> TaskRow:
-    """Set `fields` of an item of the task's checklist, counted from 0. Raises Missing."""
-    values = {"number": number, "new_item": fields}
-    statement = _set_item(versions is not None)
-    row = change_task(session, statement, id, versions, values) if fields else unchanged_task(session, id, versions)
-    if row is None or number >= len(row.checklist):
-        raise Missing(id, versions, NO_ITEM)
-    return row
-
-
-def complete_task(session: Session, id: str, completed: bool | None, versions: Versions) -> TaskRow | None:
-    """Set `completed`, or turn it around when None; None if that takes a unit of work, or there is nothing to do."""
-    statement = _complete(completed is None, versions is not None)
-    return change_task(session, statement, id, versions, {"new_completed": completed})
-
-
-def trash_task(session: Session, id: str, versions: Versions) -> TaskRow:
-    """Move to the trash, from where `restore_task` brings it back. Raises Missing."""
-    return _only(change_task(session, _trash(versions is not None), id, versions), id, versions)
-
-
-def delete_task(session: Session, id: str, versions: Versions) -> TaskRow:
-    """Delete for good, from the trash or from outside it. What the task was at its end. Raises Missing."""
-    return _only(change_task(session, _delete(versions is not None), id, versions), id, versions)
-
-
-def sweep_tasks(session: Session, completed: bool, versions: Versions) -> int:
-    """Move all tasks, or all completed ones, to the trash: how many. Raises PreconditionFailed if the list is newer."""
-    values = {"owner": session.owner, "moment": datetime.now(UTC), "versions": list(versions or ())}
-    row = session.execute(_sweep(completed, versions is not None), values).one()
-    if versions is not None and row.before not in versions:
-        raise PreconditionFailed(f'The list has changed: its ETag is now "{row.before}". Read it again, then retry.')
-    return int(row.moved)
-
-
-def unchanged_task(session: Session, id: str, versions: Versions) -> TaskRow:
-    """The task, where a request turned out to change nothing; its If-Match holds all the same. Raises Missing."""
-    row = get_task(session, id)
-    if versions is not None and not holds(row.version, row.etag, versions):
-        raise Missing(id, versions)
-    return row
-
-
 def change_task(
     session: Session,
     statement: Update | Select[*tuple[Any, ...]],
@@ -304,9 +234,3 @@ def change_task(
     """What `statement` makes of the task; None if it meets none that its conditions let it change."""
     known = {"owner": session.owner, "task": id, "versions": list(versions or ()), "moment": datetime.now(UTC)}
     return session.execute(statement, known | (values or {})).one_or_none()
-
-
-def _only(row: TaskRow | None, id: str, versions: Versions) -> TaskRow:
-    if row is None:
-        raise Missing(id, versions)
-    return row
