@@ -15,8 +15,8 @@ from .db import embedded
 from .db.engine import make_engine
 from .db.replica import Replica
 from .http import conditions, cookie, cors, logs, metrics, parsing, rate_limit
-from .http.authentication import Authenticator
 from .http.gate import gate_for
+from .http.tokens.authenticator import Authenticator
 from .schemas import dialect
 
 MAX_BODY = 1024 * 1024

@@ -28,7 +28,7 @@ from todo_service.db import deadlines
 from todo_service.db import engine as db
 from todo_service.db import session as sessions
 from todo_service.db.models import CARRIED, MAX_TITLE, Base
-from todo_service.http.authentication import MAX_SUBJECT
+from todo_service.http.tokens.authenticator import MAX_SUBJECT
 from todo_service.tasks import retention
 
 

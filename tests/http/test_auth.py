@@ -26,8 +26,8 @@ from tests.conftest import SECRET, User, assert_problem, settings_for, user_of
 from tests.support.keyserver import MAKE, Key, KeyServer, compact
 from tests.support.servers import free_port
 from todo_service import config, create_app
-from todo_service.http import authentication as auth
-from todo_service.http import keys as jwks
+from todo_service.http.tokens import authenticator as auth
+from todo_service.http.tokens import keys as jwks
 
 ISSUER = "https://app.example.test"
 BASE = f"{ISSUER}/base"

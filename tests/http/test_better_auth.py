@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import SECRET
 from tests.support.issuer import Issuer, Session
 from tests.support.live import Service
-from todo_service.http import keys as jwks
+from todo_service.http.tokens import keys as jwks
 
 TOKENS = {
     "Better Auth /token": Session.eddsa,

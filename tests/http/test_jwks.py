@@ -19,7 +19,7 @@ from tests.http.test_auth import ISSUER, MALFORMED, UNLISTED, ask, assert_refuse
 from tests.support.keyserver import ALGORITHMS, ANSWERS, MAKE, Key, KeyServer
 from tests.support.live import Service
 from todo_service import create_app
-from todo_service.http import keys as jwks
+from todo_service.http.tokens import keys as jwks
 
 pytestmark = pytest.mark.timed
 

@@ -31,7 +31,8 @@ from todo_service import create_app
 from todo_service.cli import upgrade
 from todo_service.config import ROOT, VERSION
 from todo_service.db.models import REVISION
-from todo_service.http import keys, metrics
+from todo_service.http import metrics
+from todo_service.http.tokens import keys
 
 TOKEN = secrets.token_urlsafe(24)
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}

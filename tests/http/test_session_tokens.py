@@ -23,7 +23,7 @@ from tests.support.issuer import Issuer, Session
 from tests.support.keyserver import LocalServer, send
 from todo_service import create_app
 from todo_service.dialect import parse
-from todo_service.http import sessions
+from todo_service.http.tokens import sessions
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from ..db.diagnosis import explained, schema_revision
 from ..db.models import REVISION, ROLE, owners
 from ..db.replica import Replica
 from ..db.session import Session
-from ..http.authentication import Authenticator
-from ..http.keys import fetch
 from ..http.rate_limit import Limiter
+from ..http.tokens.authenticator import Authenticator
+from ..http.tokens.keys import fetch
 from ..tasks import renewal, retention
 from .base import Command, progress, session_of, settings, unscoped
 

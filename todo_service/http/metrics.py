@@ -3,7 +3,7 @@
 Without that setting there is no such address, nothing is measured and prometheus-client is not even imported. With it,
 gunicorn.conf.py, or granian.conf.py, gives the workers a folder for their numbers, so that whichever worker answers
 speaks for all of them. What is measured where: requests when they are answered, statements and connections by
-SQLAlchemy's events, and what `gate.py`, `keys.py` and `sessions.py` do in their `watch`.
+SQLAlchemy's events, and what `gate.py`, `tokens/keys.py` and `tokens/sessions.py` do in their `watch`.
 Labels are of few values: the route's template instead of the path, known methods, the codes of `errors.py`.
 """
 
@@ -35,8 +35,9 @@ from ..db.session import Session
 from ..errors import InvalidRequest, Problem, Unauthorized
 from ..tasks import retention
 from . import rate_limit
-from .authentication import Authenticator, bearer_token
+from .authentication import bearer_token
 from .instruments import Instruments
+from .tokens.authenticator import Authenticator
 
 if TYPE_CHECKING:
     from prometheus_client import Counter

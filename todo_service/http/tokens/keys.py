@@ -3,7 +3,7 @@
 An unknown `kid` may mean that the keys were rotated, so it causes a fetch, but no more than one in a cool-down, because
 anybody can send unknown ones. The fetch runs in a thread of its own, and a request waits for it only if it needs its
 result, and not for long: requests with keys that are there go on. What a token must look like is left to
-`authentication.py`.
+`authenticator.py`.
 """
 
 import logging
@@ -16,7 +16,7 @@ from typing import Any
 
 import jwt
 
-from ..errors import Unauthorized, Unavailable
+from ...errors import Unauthorized, Unavailable
 from . import outgoing
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 Only with `BETTER_AUTH_SESSIONS=on`, and never for what looks like a JWT. Anybody can send tokens that are none, so few
 questions are asked, one after the other, and few requests wait for them; JWTs need none of it and go on. What is known
-is remembered by `authentication.py`, for `REMEMBER_SECONDS`: so long a session may still be taken after its end.
+is remembered by `authenticator.py`, for `REMEMBER_SECONDS`: so long a session may still be taken after its end.
 """
 
 import logging
@@ -16,9 +16,9 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote, unquote
 
-from ..errors import Unauthorized, Unavailable
+from ...errors import Unauthorized, Unavailable
+from ..rate_limit import Windows
 from . import outgoing
-from .rate_limit import Windows
 
 log = logging.getLogger(__name__)
 
