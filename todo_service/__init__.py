@@ -8,8 +8,8 @@ A request goes down through the rooms; a module imports only from its own room a
                 OpenAPI document with its pages
     formats/    files: JSON, CSV, iCalendar
     schemas/    the shapes of tasks, of their fields, and of what an address may ask for; in the frontend's dialect, too
-    http/       what every request passes: bearer token, rate limit, gate, parsing, conditions, idempotency, CORS, logs,
-                metrics
+    http/       what every request passes: bearer token (and in tokens/, who vouches for it), rate limit, gate, parsing,
+                conditions, idempotency, CORS, logs, metrics
     tasks/      what tasks are and do: queries, commands, order, paging, recurrence, imports, retention; no HTTP in it
     db/         models, the session and its two walls, the engine
     errors.py   every failure, and its one way out

@@ -467,7 +467,8 @@ def test_fast_way_out_equals_the_schema(changes: dict[str, Any]) -> None:
     assert answer(task_out(row)).get_data() == orjson.dumps(Task().dump(task), option=JSON_OPTIONS)
 
 
-ID = "0197c9a4-6d2f-7c3e-9b41-5f0d2a7e8c10"
+# Nobody's; the one in the examples may be a task that another test has made of them.
+ID = "0197c9a4-6d2f-7c3e-9b41-404404404404"
 BODIES: list[tuple[str, dict[str, Any], bool]] = [
     ("TaskCreate", {"title": "\ta \n"}, True),
     ("TaskCreate", {"title": " \t\u2003\x1f\x85"}, False),

@@ -37,7 +37,7 @@ from ..errors import Gone, Invalid
 from ..http.authentication import bearer
 from ..http.conditions import answer
 from ..schemas.dialect import shapes
-from ..schemas.fields import QueryInteger
+from ..schemas.parameters import QueryInteger
 from ..schemas.tasks import ID as EXAMPLE_ID
 from ..schemas.tasks import Task, Variant, only
 from ..tasks import paging

@@ -29,6 +29,7 @@ from ..http.parsing import strict
 from ..schemas.dialect import shapes
 from ..schemas.parameters import TimeZoneQuery
 from ..schemas.tasks import task_out
+from ..schemas.transfer import ExportFile, ExportQuery, Imported, ImportFile
 from ..tasks.imports import add_tasks
 from ..tasks.queries import LIVE, MINE, TASK, TaskRow
 from .blueprint import Blueprint
@@ -54,7 +55,7 @@ CSV = {"schema": {"type": "string", "contentMediaType": csv.MEDIA_TYPE, "example
 ICS = {"schema": {"type": "string", "contentMediaType": CALENDAR, "example": VTODO}}
 FILES = {
     json.MEDIA_TYPE: {
-        "schema": {"allOf": [entries.ImportFile], "contentMediaType": json.MEDIA_TYPE},
+        "schema": {"allOf": [ImportFile], "contentMediaType": json.MEDIA_TYPE},
     },
     csv.MEDIA_TYPE: CSV,
     CALENDAR: ICS,
@@ -81,8 +82,8 @@ def files_welcome(view: View[P]) -> View[P]:
 
 @blueprint.get("/tasks/export")
 @bearer
-@blueprint.arguments(entries.ExportQuery(), location="query")
-@blueprint.response(200, entries.ExportFile, headers=blueprint.headers("Content-Disposition"))
+@blueprint.arguments(ExportQuery(), location="query")
+@blueprint.response(200, ExportFile, headers=blueprint.headers("Content-Disposition"))
 @blueprint.doc(responses={200: {"content": {csv.MEDIA_TYPE: CSV, CALENDAR: ICS}}})
 def export_tasks(session: Session, query: dict[str, Any]) -> Response:
     """Export all tasks
@@ -105,7 +106,7 @@ def export_tasks(session: Session, query: dict[str, Any]) -> Response:
 @files_welcome
 @idempotent
 @blueprint.arguments(TimeZoneQuery(), location="query")
-@blueprint.response(200, entries.Imported)
+@blueprint.response(200, Imported)
 @blueprint.doc(requestBody={"required": True, "content": FILES})
 def import_tasks(session: Session, query: dict[str, Any]) -> Response:
     """Import tasks

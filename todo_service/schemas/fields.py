@@ -6,7 +6,6 @@ A value that was meant otherwise is better refused than stored. Which fields a r
 import re
 from datetime import UTC, date, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from flask import g
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, missing
@@ -15,7 +14,6 @@ from marshmallow.validate import Length, OneOf
 from ..db.models import MAX_POSITION, MAX_TAG, MAX_TAGS, PRIORITIES
 from ..tasks.recurrence import rules
 from ..tasks.search import fold
-from ..tasks.zones import zone
 
 # RFC 3339, section 5.6; seconds may be left out, as browsers do. ASCII digits only.
 TIMESTAMP = re.compile(
@@ -34,8 +32,6 @@ MAX_INTEGER = (1 << 63) - 1
 # With those that are there twice; more are refused before each of them is looked at.
 MAX_LISTED_TAGS = 10 * MAX_TAGS
 GOOD_TAG = re.compile(f"[^\0\ud800-\udfff]{{1,{MAX_TAG}}}")
-
-
 UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -150,41 +146,6 @@ class Tags(fields.List[str]):
         for tag in tags:
             unique.setdefault(fold(tag), tag)
         return list(unique.values())
-
-
-class QueryFlag(fields.Boolean):
-    """`true` or `false`; also 1 and 0, as they come in a query string."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(truthy={"true", "1"}, falsy={"false", "0"}, **kwargs)
-
-
-class QueryInteger(fields.Integer):
-    """Plain ASCII digits; marshmallow would take `1_0` and digits of other scripts."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if not isinstance(value, str) or not re.fullmatch(r"\d{1,9}", value, flags=re.ASCII):
-            raise ValidationError("Not a valid integer.")
-        return int(value)
-
-
-class QueryList(fields.List[str]):
-    """A parameter that may be repeated."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
-        if isinstance(value, list):
-            return super()._deserialize(value, attr, data, **kwargs)
-        return [self.inner.deserialize(value, attr, data, **kwargs)]
-
-
-class TimeZone(fields.Field[ZoneInfo]):
-    """A time zone by its IANA name."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> ZoneInfo:
-        try:
-            return zone(value)
-        except (ValueError, TypeError):
-            raise ValidationError("Must be the name of a time zone, like Europe/Berlin.") from None
 
 
 def canonical_id(text: str) -> str:

@@ -1,5 +1,6 @@
 """What can be asked for in an address: the parameters that more than one feature has, and those of the task list."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -11,7 +12,8 @@ from marshmallow.validate import Length, OneOf, Range
 from ..db.models import MAX_CATEGORY, MAX_TAG, MAX_TAGS, MAX_TITLE, PRIORITIES
 from ..tasks.listing import SORT_NAMES, SORTS
 from ..tasks.search import MAX_WORDS, words
-from .fields import DAY, MOMENT, Due, Priority, QueryFlag, QueryInteger, QueryList, Text, TimeZone
+from ..tasks.zones import zone
+from .fields import DAY, MOMENT, Due, Priority, Text
 
 # Other names of the list's parameters that clients send.
 LIST_ALIASES = {
@@ -23,6 +25,41 @@ LIST_ALIASES = {
     "filter_status": "status",
 }
 DUE_TYPE = {"type": "string", "anyOf": [DAY, MOMENT]}
+
+
+class QueryFlag(fields.Boolean):
+    """`true` or `false`; also 1 and 0, as they come in a query string."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(truthy={"true", "1"}, falsy={"false", "0"}, **kwargs)
+
+
+class QueryInteger(fields.Integer):
+    """Plain ASCII digits; marshmallow would take `1_0` and digits of other scripts."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if not isinstance(value, str) or not re.fullmatch(r"\d{1,9}", value, flags=re.ASCII):
+            raise ma.ValidationError("Not a valid integer.")
+        return int(value)
+
+
+class QueryList(fields.List[str]):
+    """A parameter that may be repeated."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if isinstance(value, list):
+            return super()._deserialize(value, attr, data, **kwargs)
+        return [self.inner.deserialize(value, attr, data, **kwargs)]
+
+
+class TimeZone(fields.Field[ZoneInfo]):
+    """A time zone by its IANA name."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> ZoneInfo:
+        try:
+            return zone(value)
+        except (ValueError, TypeError):
+            raise ma.ValidationError("Must be the name of a time zone, like Europe/Berlin.") from None
 
 
 def bound(description: str) -> Due:
