@@ -84,6 +84,8 @@ def end_at_once_on_ctrl_c() -> None:
 def on_starting(server: Any) -> None:
     hold_back_while_forking()
     fail_readiness_before_the_stop(server)
+    # The workers share what is loaded by now as long as nobody writes to it, which looking for garbage there would do.
+    gc.freeze()
     if settings.metrics_token:
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="todo-metrics-", dir=worker_tmp_dir)
 
