@@ -5,10 +5,8 @@ temporary folder. Where the tests run as root, the service runs under the Docker
 mounted read-only for it. What only Docker does (layers, ports, the health check's schedule) is left to Docker.
 """
 
-import fcntl
 import json
 import os
-import pickle
 import re
 import shlex
 import shutil
@@ -19,7 +17,6 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,34 +145,17 @@ class Image:
         return subprocess.run(command, capture_output=True, timeout=60, **self.options(environment))
 
 
-@pytest.fixture(scope="session")
-def image(testrun_uid: str) -> Iterator[Image]:
-    """Built by the first of a run's processes that needs it, removed by the last that is done (pytest-xdist)."""
-    folder = Path(tempfile.gettempdir()) / f"todo-image-{testrun_uid}"
-    folder.mkdir(exist_ok=True)
-    folder.chmod(0o755)
-    with (folder / "used").open("w") as used:
-        fcntl.flock(used, fcntl.LOCK_SH)
-        yield built(folder)
-        with suppress(BlockingIOError):
-            fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            subprocess.run(["chmod", "-R", "u+w", folder], check=True)
-            shutil.rmtree(folder)
-
-
-def built(folder: Path) -> Image:
-    """The image that is in `folder`, or comes there now."""
-    saved = folder / "image"
-    with (folder / "building").open("w") as building:
-        fcntl.flock(building, fcntl.LOCK_EX)
-        if not saved.exists():
-            image = Image(folder / "root")
-            image.root.mkdir(mode=0o755)
-            image.build()
-            saved.write_bytes(pickle.dumps(image))
-    image = pickle.loads(saved.read_bytes())
-    assert isinstance(image, Image)
-    return image
+@pytest.fixture(scope="module")
+def image() -> Iterator[Image]:
+    root = Path(tempfile.mkdtemp(prefix="todo-image-"))
+    root.chmod(0o755)
+    image = Image(root)
+    try:
+        image.build()
+        yield image
+    finally:
+        subprocess.run(["chmod", "-R", "u+w", root], check=True)
+        shutil.rmtree(root)
 
 
 @pytest.fixture
