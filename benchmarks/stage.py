@@ -23,12 +23,12 @@ from benchmarks.population import Group, Shape
 from tests.conftest import SECRET, token
 from tests.support.live import Service
 from tests.support.proxy import Proxy
-from todo_service.config import ROOT
+from todo_service.config import ROOT, processor_count
 
 # What clients do, in percent: above all they show lists.
 MIXED = {"list": 70, "get": 15, "update": 10, "create": 5}
 TASKS = 100
-PROCESSORS = len(os.sched_getaffinity(0))
+PROCESSORS = processor_count()
 UNLIMITED = "1000000000/minute"
 
 

@@ -28,7 +28,7 @@ from tests.support.issuer import Issuer, NodeMissingError
 from tests.support.servers import dsn_url
 from tests.support.wire import Wire
 from todo_service import cli, create_app
-from todo_service.config import Settings
+from todo_service.config import Settings, processor_count
 from todo_service.db import embedded
 from todo_service.dialect import Dialect
 
@@ -66,7 +66,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """With `-n auto`: two for each processor, as some tests wait; none for the few that somebody has asked for."""
     few = config.option.keyword or config.option.file_or_dir
     each = 1 if config.option.markexpr == "timed" else 2
-    return 0 if few else each * len(os.sched_getaffinity(0))
+    return 0 if few else each * processor_count()
 
 
 def settings_for(database_url: str | None, **changes: Any) -> Settings:

@@ -1,11 +1,13 @@
 """Settings: what is taken, what is refused and how, and that `.env.example` lists them all."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 from todo_service.config import ROOT, Settings, SettingsError, load, read
+from todo_service.processors import stay_on_one
 
 GOOD = "g" * 32
 NO_URLS = ["https://u:canary@h", "https://[canary", "https://h:canary", "https://h:99999", "https://canary@h/p"]
@@ -40,6 +42,15 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.workers >= 1
     with pytest.raises(AttributeError):
         found.port = 1  # type: ignore[misc]
+
+
+def test_where_the_system_does_not_tell_its_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS doesn't: there are as many processes as processors, and they run anywhere."""
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.delattr(os, "sched_setaffinity")
+    found = settings(monkeypatch, DATABASE_URL="postgresql://localhost/tasks")
+    assert found.workers == os.cpu_count()
+    stay_on_one(found, 0)
 
 
 def test_the_example_lists_every_setting_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 A request goes down through the rooms; a module imports only from its own room and those below:
 
     app.py      the factory: puts everything together
-    cli/        the `flask` commands: schema, upkeep, users, development
+    cli/        the `flask` commands: schema, distribution, upkeep, users, development
     api/        what HTTP sees: the views of tasks, batch, changes, stats, transfer (export, import) and health, and the
                 OpenAPI document with its pages
     formats/    files: JSON, CSV, iCalendar

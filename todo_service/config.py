@@ -111,7 +111,7 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
         metrics_token=env.str("METRICS_TOKEN", None, validate=optional(Length(min=16))),
         log_level=env.str("LOG_LEVEL", "INFO", validate=OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])),
         log_format=env.str("LOG_FORMAT", "text", validate=OneOf(["text", "json"])),
-        workers=env.int("WEB_CONCURRENCY", len(os.sched_getaffinity(0)), validate=Range(1, 64)),
+        workers=env.int("WEB_CONCURRENCY", processor_count(), validate=Range(1, 64)),
         threads=threads,
         affinity=env.bool("WEB_AFFINITY", True),
         host=env.str("HOST", "127.0.0.1"),
@@ -146,6 +146,11 @@ def read(env_file: Path | None) -> tuple[Settings, frozenset[str]]:
         secrets=secrets, jwks_url=jwks_url, session_url=session_url, issuers=issuers, audience=audience or issuers
     )
     return Settings(**settings, **keys, dialect=dialect.parse(spoken)), names
+
+
+def processor_count() -> int:
+    """Those that this process may run on, where the system tells (Linux); else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def database_url(*urls: str | None) -> str | None:

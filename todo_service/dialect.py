@@ -1,7 +1,7 @@
 """The setting API_DIALECT, `list=tasks done=is_completed …`, as a frozen value: how a frontend says things. Pure.
 
 What becomes of the options is elsewhere: in `schemas/dialect.py` all that is in bodies and parameters, in
-`api/blueprint.py` the addresses, in `errors.py` the errors, in `http/cookie.py` the cookie. Nothing below the schemas
+`api/addresses.py` the addresses, in `errors.py` the errors, in `http/cookie.py` the cookie. Nothing below the schemas
 knows of any dialect.
 """
 

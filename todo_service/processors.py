@@ -4,7 +4,8 @@ Python lets one thread of a process run at a time. Each time that one waits for 
 and where the threads are on several processors, that one has to be woken there, finds the first one running again, and
 sleeps: up to thirty times in a request, which costs more than the request. On one processor they take turns.
 
-Linux alone has this; what else becomes of the processes is left to the server that starts them.
+Linux alone has this; elsewhere nothing happens. What else becomes of the processes is left to the server that starts
+them.
 """
 
 import os
@@ -20,6 +21,8 @@ def stay_on_one(settings: Settings, place: int) -> None:
     To be called before it starts threads, which are where their process was at that time. Where the system doesn't let
     it, nothing happens.
     """
+    if not hasattr(os, "sched_setaffinity"):
+        return
     processors = sorted(os.sched_getaffinity(0))
     # The bundled PostgreSQL is started by a process that serves, and would stay there, too.
     if settings.affinity and settings.database_url and settings.workers % len(processors) == 0:

@@ -46,6 +46,15 @@ def test_json_line(database_url: str, restored: None, capsys: pytest.CaptureFixt
     assert line["ms"] >= 0
 
 
+def test_who_is_refused_is_named(database_url: str, restored: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """For whoever looks for the one that has gone wild, or tries other users' addresses."""
+    app = create_app(settings_for(database_url, log_format="json", rate_limit="1/minute"))
+    alice = user_of(app, "alice")
+    assert alice.get("/api/somebody/tasks").status_code == 403
+    assert alice.get("/api/tasks").status_code == 429
+    assert [(line["status"], line["user"]) for line in lines(capsys)] == [(403, alice.id), (429, alice.id)]
+
+
 def test_text_line(database_url: str, restored: None, capsys: pytest.CaptureFixture[str]) -> None:
     app = create_app(settings_for(database_url))
     user_of(app, "alice").get("/api/tasks")

@@ -1,7 +1,7 @@
 """A blueprint whose every route exists twice: /api/tasks… (in the documentation) and /api/{user_id}/tasks….
 
 Half of the frontends call the second family. It is the same view with the same endpoint; the `user_id` is taken out of
-the arguments before the view sees them, and `auth.bearer` holds it against the token.
+the arguments before the view sees them, and `authentication.bearer` holds it against the token.
 """
 
 import functools

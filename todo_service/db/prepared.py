@@ -1,4 +1,4 @@
-"""Statements that PostgreSQL knows by a name, because it spends half of its time for a short one on planning it.
+"""Statements that PostgreSQL knows by a name, because it spends up to half of its time for a short one on planning it.
 
 What a connection has sent a few times is prepared there, and goes by its name from then on. Behind a pooler that gives
 each message another connection (PgBouncer's transaction mode) the name may be unknown, or taken already by the same

@@ -50,10 +50,11 @@ def bearer(view: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
         except (InvalidRequest, Unauthorized):
             rate_limit.count_stranger()
             raise
+        # For the line in the log, whatever becomes of the request.
+        known.owner = owner
         rate_limit.count_user(owner)
         if known.get("path_user", owner) != owner:
             raise Forbidden("This address belongs to another user than your token.")
-        known.owner = owner
         reads = asked.method in ("GET", "HEAD")
         gate: Gate = extensions["gate"]
         with nullcontext() if reads else gate.enter(owner), Session(extensions["engine"], owner) as session:

@@ -23,7 +23,7 @@ TYPES = frozenset({"JWT", "AT+JWT", SESSION_TYPE.upper()})
 MAX_TOKEN = 8192
 MAX_SUBJECT = 255
 LAST_SECOND = 253_402_300_799  # the end of the year 9999
-# A key that was withdrawn stops working this many seconds later at the latest.
+# A token stops working this many seconds after its key at the latest (`keys.py` says how long that may be kept).
 REMEMBER_SECONDS = 300
 REMEMBER_TOKENS = 10_000
 
