@@ -66,7 +66,7 @@ def test_purge_of_very_much_of_one_user_takes_several_steps(app: Flask, alice: U
     Then PostgreSQL expects to find none, by its statistics, and is tempted to compare each of them with each.
     """
     alice.create("stays")
-    count = retention.TASKS_A_STEP + 7
+    count = retention.ROWS_A_STEP + 7
     fill = """
         INSERT INTO owners (user_id) SELECT n::text FROM generate_series(1, 300) AS n;
         INSERT INTO tasks (user_id, id, title, title_key, position, version)
@@ -78,10 +78,77 @@ def test_purge_of_very_much_of_one_user_takes_several_steps(app: Flask, alice: U
     run_sql(database_url, fill, {"user": alice.id, "count": count})
     with app.app_context(), cli.unscoped() as session:
         steps = retention._taken(session, retention.OWNERS_OF_TRASH, retention.PURGE_TRASH)
-        assert next(steps) == retention.TASKS_A_STEP
+        assert next(steps) == retention.ROWS_A_STEP
         assert retention.purge(session).tasks == 7
     assert alice.titles() == ["stays"]
     assert alice.titles("?deleted=true") == []
+
+
+def test_very_many_tombstones_go_in_steps(app: Flask, alice: User, database_url: str) -> None:
+    """The oldest changes first, so that what is left can still be told to who has synced since those."""
+    alice.create("stays")
+    count = retention.ROWS_A_STEP + 7
+    fill = """
+        INSERT INTO tombstones (user_id, id, version, purged_at)
+        SELECT %(user)s, gen_random_uuid(), n, '2000-01-01Z' FROM generate_series(1, %(count)s) AS n
+    """
+    run_sql(database_url, fill, {"user": alice.id, "count": count})
+    left = "SELECT count(*), min(version), (SELECT horizon FROM owners WHERE user_id = %(user)s) FROM tombstones"
+    with app.app_context(), cli.unscoped() as session:
+        assert next(retention._taken(session, retention.OWNERS_OF_TOMBSTONES, retention.DROP_TOMBSTONES)) == count - 7
+        assert run_sql(database_url, left, {"user": alice.id}) == [(7, count - 6, count - 7)]
+        assert retention.purge(session).tombstones == 7
+    assert run_sql(database_url, left, {"user": alice.id}) == [(0, None, count)]
+
+
+def test_very_much_is_forgotten_in_steps(app: Flask, alice: User, bob: User, database_url: str) -> None:
+    alice.create("one")
+    bob.create("stays")
+    count = retention.ROWS_A_STEP * 2 + 7
+    fill = """
+        INSERT INTO tasks (user_id, id, title, title_key, position, version)
+        SELECT %(user)s, gen_random_uuid(), 'x', 'x', n, n FROM generate_series(1, %(count)s) AS n
+    """
+    run_sql(database_url, fill, {"user": alice.id, "count": count})
+    # So much can't be removed by one statement.
+    run_sql(database_url, refused_beyond(retention.ROWS_A_STEP))
+    assert f"{count + 1} tasks" in invoke(app, "forget", alice.id, "--yes")
+    assert alice.titles() == []
+    assert bob.titles() == ["stays"]
+    assert run_sql(database_url, "SELECT user_id FROM owners") == [(bob.id,)]
+
+
+def refused_beyond(rows: int) -> str:
+    """SQL that has PostgreSQL refuse to delete more tasks than that at once."""
+    return f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF (SELECT count(*) FROM gone) > {rows} THEN RAISE 'too many'; END IF;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER refuse AFTER DELETE ON tasks REFERENCING OLD TABLE AS gone
+        FOR EACH STATEMENT EXECUTE FUNCTION refuse()
+    """
+
+
+def test_what_comes_while_a_user_is_forgotten_goes_too(app: Flask, alice: User, wire: Wire, database_url: str) -> None:
+    """Else there would be a task whose owner is gone."""
+    alice.create("one")
+    slow = create_app(settings_for(wire.dsn()))
+    made: list[str] = []
+
+    def late(sql: str) -> str:
+        if "DELETE FROM tombstones" in sql and not made:
+            made.append(alice.create("two")["id"])
+        return sql
+
+    wire.rewrite = late
+    assert "2 tasks" in invoke(slow, "forget", alice.id, "--yes")
+    assert made
+    assert alice.titles() == []
+    assert alice.get(f"/api/tasks/{made[0]}").status_code == 404
+    assert run_sql(database_url, "SELECT count(*) FROM tasks") == [(0,)]
+    assert alice.create("new")["version"] == 1
 
 
 def test_purge_twice_at_once_removes_each_task_once(app: Flask, database_url: str) -> None:

@@ -40,7 +40,7 @@ TRASH_DAYS = 30
 # A client that synced less than this long ago learns of every deletion; an older one has to start over.
 TOMBSTONE_DAYS = 90
 OWNERS_A_STEP = 100
-TASKS_A_STEP = 5000
+ROWS_A_STEP = 5000
 ANSWERS_A_STEP = 1000
 # How long a purge comes back to who was busy, and how often, in seconds.
 PATIENCE, PAUSE = 30, 0.2
@@ -69,7 +69,7 @@ def _purge_trash() -> Statement:
     """What an owner has too long in the trash; or a step's worth of it. How many."""
     free = FREE.cte("free")
     # One user may have a hundred thousand of them, more than can be removed within a statement's deadline.
-    some = select(tasks.c.id).where(MINE, tasks.c.user_id == free.c.user_id, TRASH).limit(TASKS_A_STEP).cte("some")
+    some = select(tasks.c.id).where(MINE, tasks.c.user_id == free.c.user_id, TRASH).limit(ROWS_A_STEP).cte("some")
     bump = (
         update(owners)
         .where(owners.c.user_id == OWNER, exists(select(ONE).select_from(some)))
@@ -90,11 +90,13 @@ def _purge_trash() -> Statement:
 
 
 def _drop_tombstones() -> Statement:
-    """An owner's old ones; how many."""
-    free = FREE.cte("free")
+    """An owner's old ones; or a step's worth, the oldest changes first, as `horizon` counts those. How many."""
+    free, key = FREE.cte("free"), tombstones.c.user_id == OWNER
+    some = select(tombstones.c.id).where(key, tombstones.c.user_id == free.c.user_id, TOMBSTONES)
+    oldest = some.order_by(tombstones.c.version).limit(ROWS_A_STEP).cte("some")
     gone = (
         delete(tombstones)
-        .where(tombstones.c.user_id == OWNER, tombstones.c.user_id == free.c.user_id, TOMBSTONES)
+        .where(key, tombstones.c.id == oldest.c.id)
         .returning(tombstones.c.user_id, tombstones.c.version)
         .cte("gone")
     )
@@ -147,14 +149,16 @@ def _overdue() -> Statement:
     )
 
 
-def _remove(table: Table) -> Statement:
-    """All of an owner's; how many."""
-    gone = delete(table).where(table.c.user_id == OWNER).returning(ONE).cte("gone")
+def _remove(table: Table, key: Column[Any]) -> Statement:
+    """A step's worth of an owner's; how many."""
+    some = select(key).where(table.c.user_id == OWNER).limit(ROWS_A_STEP).cte("some")
+    gone = delete(table).where(table.c.user_id == OWNER, key == some.c[key.name]).returning(ONE).cte("gone")
     return select(func.count()).select_from(gone)
 
 
 DUE, OVERDUE = _due(), _overdue()
-FORGET = tuple(_remove(table) for table in (tasks, tombstones, answers, owners))
+REMOVE = [_remove(tasks, tasks.c.id), _remove(tombstones, tombstones.c.id), _remove(answers, answers.c.key)]
+LOCK = select(owners.c.user_id).where(owners.c.user_id == OWNER).with_for_update()
 
 
 class Counts(NamedTuple):
@@ -234,5 +238,18 @@ def _answers(session: Session) -> Iterator[int]:
 
 def forget(session: Session) -> Counts | None:
     """Remove all of the session's owner, who deleted their account; None if there was nothing. Safe to repeat."""
-    *removed, known = [session.execute(query, {"owner": session.owner}).scalar_one() for query in FORGET]
-    return Counts(*removed) if known or any(removed) else None
+    removed = Counts(*(_all(session, query) for query in REMOVE))
+    # What has come meanwhile goes with the owner's row, behind whose lock nothing more comes.
+    with session.transaction():
+        known = session.execute(LOCK, {"owner": session.owner}).first()
+        rest = [_all(session, query) for query in REMOVE]
+        session.execute(delete(owners).where(owners.c.user_id == OWNER), {"owner": session.owner})
+    return Counts(*map(sum, zip(removed, rest, strict=True))) if known or any(removed) else None
+
+
+def _all(session: Session, step: Statement) -> int:
+    """How many rows `step`, repeated, has removed of the owner's."""
+    removed = 0
+    while count := session.execute(step, {"owner": session.owner}).scalar_one():
+        removed += count
+    return int(removed)
