@@ -1,8 +1,8 @@
 """The setting API_DIALECT, `list=tasks done=is_completed …`, as a frozen value: how a frontend says things. Pure.
 
-What becomes of the options is elsewhere: in `schemas/dialect.py` all that is in bodies and parameters, in
-`api/addresses.py` the addresses, in `errors.py` the errors, in `http/cookie.py` the cookie. Nothing below the schemas
-knows of any dialect.
+What becomes of the options is elsewhere: in `schemas/` all that is in bodies and parameters (`spoken.py`, `words.py`,
+`dialect.py`), in `api/addresses.py` the addresses, in `errors.py` the errors, in `http/cookie.py` the cookie, in
+`http/conditions.py` the entity tags. Nothing below those knows of any dialect.
 """
 
 import hashlib

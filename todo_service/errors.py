@@ -13,6 +13,7 @@
     ├── Invalid             422  a field or parameter with a bad value; carries `errors`
     ├── TooManyRequests     429  over the rate limit; carries Retry-After
     └── Unavailable         503  the database or the key server cannot be reached; carries Retry-After
+        └── NoSpace              no room for a file on this machine
 
 Modules raise these and know nothing of HTTP responses; HTTPExceptions of Flask and Werkzeug (405, 413, …) leave by the
 same door, and so does an exception nobody expected, which is logged and told to the client as a bare 500.
@@ -90,7 +91,7 @@ class QuotaExceeded(Forbidden):
     code = "quota-exceeded"
 
 
-def full() -> QuotaExceeded:
+def no_room() -> QuotaExceeded:
     return QuotaExceeded("You have as many tasks as there is room for; delete some first.")
 
 
@@ -116,7 +117,7 @@ class Conflict(Problem):
     status, code = 409, "conflict"
 
 
-def exists() -> Conflict:
+def id_taken() -> Conflict:
     detail = "You have a task with this id already, perhaps in the trash, or had one and deleted it for good."
     return Conflict(detail, code="exists", errors=[("id", detail)])
 
@@ -162,6 +163,10 @@ class Unavailable(Problem):
     def __init__(self, detail: str, reason: str | None = None) -> None:
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
         self.reason = reason
+
+
+class NoSpace(Unavailable):
+    """The machine has no room for what is to be put together; the database is well."""
 
 
 def busy() -> Unavailable:

@@ -3,10 +3,12 @@
 Whatever it lags, users see what they have changed.
 """
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -240,6 +242,18 @@ def test_without_it_the_primary_serves(pair: Pair, carol: User, monkeypatch: pyt
         pair.wire.reset()
         assert len(user.titles()) == len(user.titles()) == 2
         assert len(pair.asked()) == 2
+
+
+def test_a_full_machine_is_no_fault_of_the_replica(
+    pair: Pair, carol: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("todo_service.api.transfer.IN_MEMORY", 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nothing"))
+    assert_problem(carol.get("/api/tasks/export"), 503, "unavailable")
+    assert len([sql for sql in pair.wire.queries if "FROM owners" in sql]) == 1
+    pair.wire.reset()
+    assert len(carol.titles()) == 2
+    assert pair.asked()
 
 
 def _nowhere() -> str:

@@ -90,6 +90,12 @@ def test_many_to_the_trash_from_a_list_that_is_still_right(alice: User) -> None:
     assert_problem(alice.delete("/api/tasks?status=all", headers={"If-Match": etag}), 412)
 
 
+def test_many_to_the_trash_of_who_has_nothing(alice: User) -> None:
+    answer = alice.delete("/api/tasks?status=all", headers={"If-Match": '"1-0123456789ab"'})
+    problem = assert_problem(answer, 412, "precondition-failed")
+    assert problem["detail"] == "The list has changed. Read it again, then retry."
+
+
 @pytest.mark.parametrize("status", ["all", "completed"])
 def test_many_to_the_trash_while_the_list_changes(alice: User, database_url: str, status: str) -> None:
     """The condition counts when the change is made, not when the request arrives (RFC 9110, section 13.2.1)."""

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 from flask import Flask
 
-from tests.conftest import ORIGIN, SECRET, User, again, settings_for, user_of
+from tests.conftest import ORIGIN, SECRET, User, again, assert_problem, settings_for, user_of
 from todo_service import create_app
 from todo_service.config import ROOT, SettingsError
 from todo_service.dialect import OPTIONS, Dialect, parse
@@ -223,6 +223,14 @@ def test_what_is_found_wrong_later_is_named_as_the_client_does(user: Any) -> Non
         assert problem["detail"] == (said if path == "/api/tasks" else f"tasks.0: {said}")
     theirs = alice.post("/api/tasks", json={"title": "x", "recurrence": "daily", "due_date": None})
     assert theirs.get_json(force=True)["errors"] == [{"field": "recurrence", "message": "Needs a due_date."}]
+
+
+def test_what_is_refused_before_its_body_is_read(user: Any) -> None:
+    """The body may be one that can't be."""
+    alice = user("names=due_date:dueDate")
+    path = "/api/tasks/0197c9a4-6d2f-7c3e-9b41-404404404404?tz=nonsense"
+    answer = alice.patch(path, data=b" " * (1 << 20) + b"{}", content_type="application/json")
+    assert [error["field"] for error in assert_problem(answer, 422, "invalid")["errors"]] == ["tz"]
 
 
 def test_a_file_in_json_speaks_it_and_loses_nothing(user: Any) -> None:

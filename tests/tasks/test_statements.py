@@ -12,6 +12,7 @@ from sqlalchemy import select, text
 from tests.conftest import User, run_sql, settings_for, user_of, wait_for
 from tests.support.wire import Wire
 from todo_service import cli, create_app
+from todo_service.db import prepared
 from todo_service.db.engine import make_engine
 from todo_service.db.models import tasks
 from todo_service.db.prepared import SENT_BEFORE
@@ -41,6 +42,17 @@ def test_a_statement_is_prepared_after_some_uses(wire: Wire, user: User) -> None
         user.create(title)
     assert kinds(wire) == ["full"] * SENT_BEFORE + ["prepare execute", "execute", "execute"]
     assert user.titles("?sort=position") == titles
+
+
+def test_what_is_sent_seldom_takes_no_place(wire: Wire, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can keep the others' statements from being prepared by asking for much that is odd."""
+    monkeypatch.setattr(prepared, "MAX_PREPARED", 3)
+    for sort in ("title", "priority", "due_date", "position"):
+        assert user.titles(f"?sort={sort}") == []
+    wire.reset()
+    for _ in range(SENT_BEFORE + 2):
+        user.create("one")
+    assert kinds(wire)[-1] == "execute"
 
 
 def test_a_name_that_is_unknown_to_the_server(wire: Wire, user: User) -> None:

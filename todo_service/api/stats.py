@@ -14,7 +14,7 @@ from ..db.session import Session
 from ..http.authentication import bearer
 from ..http.conditions import answer
 from ..schemas.dialect import shapes
-from ..schemas.parameters import time_zone
+from ..schemas.parameters import TimeZoneQuery
 from ..tasks.dates import midnight
 from .blueprint import Blueprint
 
@@ -22,10 +22,6 @@ DAYS = 30
 NUMBERS = ("total", "completed", "overdue", "due_today", *PRIORITIES)
 
 blueprint = Blueprint("stats", description="Counts of a user's tasks.")
-
-
-class StatsQuery(ma.Schema):
-    tz = time_zone()
 
 
 class ByPriority(ma.Schema):
@@ -100,7 +96,7 @@ COUNTS = text("""
 
 @blueprint.get("/tasks/stats")
 @bearer
-@blueprint.arguments(StatsQuery(), location="query")
+@blueprint.arguments(TimeZoneQuery(), location="query")
 @blueprint.response(200, Stats)
 def get_stats(session: Session, query: dict[str, Any]) -> Response:
     """Count tasks

@@ -18,7 +18,7 @@ from ..db.models import MAX_ITEMS
 from ..db.session import Session
 from ..errors import NO_ITEM, NotFound
 from ..http.authentication import bearer
-from ..http.conditions import NONE, answer, if_match, if_none_match, known, not_modified
+from ..http.conditions import NO_HEADERS, answer, if_match, if_none_match, known, not_modified
 from ..http.idempotency import idempotent
 from ..schemas.checklist import ChecklistItemUpdate
 from ..schemas.dialect import shapes
@@ -181,7 +181,7 @@ def update_item(session: Session, fields: dict[str, Any], id: str, n: str) -> Re
     return one(commands.update_item(session, task_id(id), item_number(n), fields, if_match()))
 
 
-def one(row: TaskRow, status: int = 200, headers: Mapping[str, str] = NONE) -> Response:
+def one(row: TaskRow, status: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> Response:
     """A task and its tag."""
     return answer(shapes().one(row), row.etag, status, headers)
 

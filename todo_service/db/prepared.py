@@ -41,7 +41,11 @@ def execute(cursor: DBAPICursor, statement: str, parameters: Any, context: Execu
     if known is None or context.compiled is None or not body or not statement.startswith(SCOPED):
         return False
     if len(known) >= MAX_PREPARED and body not in known:
-        return False
+        # What was sent seldom makes room.
+        for seldom in [text for text, times in known.items() if times <= SENT_BEFORE]:
+            del known[seldom]
+        if len(known) >= MAX_PREPARED:
+            return False
     known[body] = count = known.get(body, 0) + 1
     if count <= SENT_BEFORE:
         return False

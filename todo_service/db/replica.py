@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, Row, bindparam, select
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ..errors import Unavailable
+from ..errors import NoSpace, Unavailable
 from .models import BYTES, owners
 from .session import Session
 
@@ -50,10 +50,12 @@ class Replica:
             try:
                 # In one transaction, which is of one moment even where a pooler has several replicas.
                 with Session(self.engine, session.owner) as there, there.transaction(snapshot=True):
-                    if _has(newest, _newest(there)):
-                        answer = view(there)
-                        self._ask_at = 0.0
-                        return answer
+                    found = _newest(there)
+                    self._ask_at = 0.0
+                    if _has(newest, found):
+                        return view(there)
+            except NoSpace:
+                raise
             except (Unavailable, PoolTimeout) as error:
                 self._ask_at = time.monotonic() + PAUSE
                 log.warning("the replica is not asked for %s s: %s", PAUSE, getattr(error, "reason", None) or error)

@@ -63,7 +63,7 @@ def bearer(view: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
             if reads and not kwargs and (replica := extensions["replica"]):
                 run = functools.partial(replica.read, session, view)
             try:
-                return done(run, session, again=reads)
+                return retried(run, session, again=reads)
             except Missing as missing:
                 session.rollback()
                 raise explained(session, missing) from None
@@ -71,7 +71,7 @@ def bearer(view: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
     return authenticated
 
 
-def done(view: Callable[[], R], session: Session, again: bool) -> R:
+def retried(view: Callable[[], R], session: Session, again: bool) -> R:
     """What `view` returns; `again`: it changes nothing, so it's tried once more when the connection broke."""
     try:
         return view()

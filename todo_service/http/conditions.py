@@ -22,7 +22,7 @@ from ..tasks.queries import ANY
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-NONE: Mapping[str, str] = {}
+NO_HEADERS: Mapping[str, str] = {}
 NOT_KEPT = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 KEPT = NOT_KEPT | {"Cache-Control": "private, no-cache", "Vary": "Authorization, Origin"}
 JSON_OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
@@ -79,7 +79,9 @@ def register(app: Flask, mark: str) -> None:
 class Answer(Response):
     """An answer that is whole from the start, with all that depends on it in its headers. `body` None: it has none."""
 
-    def __init__(self, body: bytes | None, status: int, etag: str | None, headers: Mapping[str, str] = NONE) -> None:
+    def __init__(
+        self, body: bytes | None, status: int, etag: str | None, headers: Mapping[str, str] = NO_HEADERS
+    ) -> None:
         kept = etag is not None and request.method in ("GET", "HEAD")
         made = Headers()
         if body is not None:
@@ -102,7 +104,7 @@ class Answer(Response):
         return [] if environ["REQUEST_METHOD"] == "HEAD" else cast("list[bytes]", self.response)
 
 
-def answer(body: Any, etag: str | None = None, status: int = 200, headers: Mapping[str, str] = NONE) -> Response:
+def answer(body: Any, etag: str | None = None, status: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> Response:
     """`body` as JSON with its ETag."""
     return Answer(orjson.dumps(body, option=JSON_OPTIONS), status, etag, headers)
 

@@ -7,11 +7,12 @@ from typing import Any
 import marshmallow as ma
 from flask import Flask, Response, current_app, request
 from marshmallow import fields
+from werkzeug.exceptions import HTTPException
 
 from ..config import SettingsError
 from ..db.models import PRIORITIES
 from ..dialect import Dialect
-from ..errors import Invalid, render
+from ..errors import Invalid, Problem, render
 from ..tasks.queries import TaskRow
 from .parameters import ListQuery
 from .spoken import derived
@@ -130,7 +131,11 @@ def register(app: Flask, dialect: Dialect, address: Callable[[], str]) -> None:
 
     def rename(problem: Invalid) -> Response:
         """What the schemas refuse is by the client's names already; the rest is, where it sent the other names."""
-        body = request.get_data(as_text=True)
+        try:
+            body = request.get_data(as_text=True)
+        except (Problem, HTTPException):
+            # Too large or cut short, which nobody has found yet, as something before it was refused.
+            body = ""
         theirs = {name: new for name, new in dialect.names if f'"{name}"' not in body}
         problem.detail, *texts = (
             word.sub(lambda match: theirs.get(match[0], match[0]), text)

@@ -16,10 +16,10 @@ from ..db.session import Session
 from ..errors import NO_ITEM, Missing, PreconditionFailed
 from . import ordering, statements
 from .columns import DEFAULTS, columns
-from .queries import COLUMNS, ChangedRow, TaskRow, get_task, holds
+from .queries import COLUMNS, ChangedRow, TaskRow, Versions, get_task, holds
 from .repository import unit_of_work
 from .statements import change_task, new_values
-from .unit_of_work import State, UnitOfWork, Versions
+from .unit_of_work import State, UnitOfWork
 
 IN_UTC = ZoneInfo("UTC")
 
@@ -86,7 +86,9 @@ def sweep_tasks(session: Session, completed: bool, versions: Versions) -> int:
     values = {"owner": session.owner, "moment": datetime.now(UTC), "versions": list(versions or ())}
     row = session.execute(statements.sweep(completed, versions is not None), values).one()
     if versions is not None and row.before not in versions:
-        raise PreconditionFailed(f'The list has changed: its ETag is now "{row.before}". Read it again, then retry.')
+        # Who has never made a task has no revision.
+        now = f': its ETag is now "{row.before}"' if row.before else ""
+        raise PreconditionFailed(f"The list has changed{now}. Read it again, then retry.")
     return int(row.moved)
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from ..db.models import QUOTA, owners, tasks
 from ..db.session import MAKE_OWNER, Session
-from ..errors import full
+from ..errors import no_room
 from . import ordering
 from .queries import OWNER
 from .repository import STORED
@@ -34,7 +34,7 @@ NAMES = tuple(name for name in STORED if name != "version")
 PLACE = ("series", "occurrence")
 
 
-def _begin() -> Select[*tuple[Any, ...]]:
+def _locked_owner() -> Select[*tuple[Any, ...]]:
     """The owner's row, locked; and how many live tasks there are."""
     owner = select(owners.c.last_position, LIVE_COUNT.label("live")).where(owners.c.user_id == OWNER)
     return owner.execution_options(first=MAKE_OWNER)
@@ -78,7 +78,7 @@ def _add() -> Select[*tuple[Any, ...]]:
     return select(func.count().label("added"), live.label("added_live")).select_from(made)
 
 
-BEGIN, ADD = _begin(), _add()
+LOCKED_OWNER, ADD = _locked_owner(), _add()
 
 
 def add_tasks(session: Session, rows: list[dict[str, Any]]) -> int:
@@ -87,7 +87,7 @@ def add_tasks(session: Session, rows: list[dict[str, Any]]) -> int:
         return 0
     created, owner = 0, {"owner": session.owner}
     with session.transaction():
-        last_position, live = session.execute(BEGIN, owner).one()
+        last_position, live = session.execute(LOCKED_OWNER, owner).one()
         places = ordering.at_the_end(session, {row["id"]: row["position"] for row in rows}, last_position)
         placed = [row | {"n": n, "position": places[row["id"]]} for n, row in enumerate(rows, 1)]
         for start in range(0, len(placed), STEP):
@@ -95,5 +95,5 @@ def add_tasks(session: Session, rows: list[dict[str, Any]]) -> int:
             done = session.execute(ADD, owner | {"rows": step}).one()
             created, live = created + done.added, live + done.added_live
             if done.added_live and live > QUOTA:
-                raise full()
+                raise no_room()
     return created

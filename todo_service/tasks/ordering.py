@@ -32,9 +32,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from ..db.models import ID, MAX_POSITION, owners, tasks
 from ..db.session import LOCK_OWNER, Session
-from .queries import LIVE, MINE, OWNER, TASK, THIS, TaskRow, etag
-from .statements import MOMENT, ONE, UNCHANGED, change_task, given
-from .unit_of_work import LAST_ID, Key, UnitOfWork, Versions
+from .queries import LIVE, MINE, OWNER, TASK, THIS, TaskRow, Versions, etag
+from .statements import MOMENT, ONE, change_task, given, if_match_holds
+from .unit_of_work import LAST_ID, Key, UnitOfWork
 
 # A stretch has room when so many numbers lie between two neighbours at least: enough for twenty halvings.
 ROOM = 2.0**20
@@ -70,7 +70,7 @@ def _move(behind: bool, anchored: bool, conditional: bool) -> Update:
     between = (beside.c.position < wanted, wanted < ends) if behind else (ends < wanted, wanted < beside.c.position)
     room = select(beside.c.user_id, wanted.label("position")).select_from(beside.outerjoin(far, true()))
     free = room.where(*between, func.abs(wanted) <= literal_column(f"{MAX_POSITION:.0f}")).cte("free")
-    conditions = (LIVE, *((UNCHANGED,) if conditional else ()))
+    conditions = (LIVE, *if_match_holds(conditional))
     some_task = exists(select(ONE).select_from(tasks).where(MINE, THIS, *conditions).correlate(owners))
     highest = func.greatest(owners.c.last_position, free.c.position)
     bump = (

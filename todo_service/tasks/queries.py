@@ -4,7 +4,7 @@ Changes stand in `commands.py` and `statements.py`, which borrow TASK, MINE and 
 """
 
 from collections import namedtuple
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -39,13 +39,14 @@ OWNER = bindparam("owner", type_=Text)
 MINE = tasks.c.user_id == OWNER
 THIS = tasks.c.id == bindparam("task", type_=ID)
 LIVE = tasks.c.deleted_at.is_(None)
-TRASHED = tasks.c.deleted_at.is_not(None)
 TIME_FILTERS = frozenset(
     {
         *("due_before", "due_after", "overdue", "not_overdue"),
         *("completed_before", "completed_after", "updated_after"),
     }
 )
+# What If-Match names: entity tags, or a task's versions. None: any.
+Versions = Collection[str] | None
 # Stands for any entity tag.
 ANY = "*"
 

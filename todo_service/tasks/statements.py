@@ -12,7 +12,7 @@ Changes that must look before they decide are left to units of work (`repository
 `retention.py`.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -51,11 +51,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from ..db.models import MAX_POSITION, QUOTA, TIME, owners, tasks, tombstones
 from ..db.session import LOCK_OWNER, MAKE_OWNER, Session
 from .columns import SENT
-from .queries import ETAG, LIVE, MINE, OWNER, TASK, THIS, TaskRow, etag
+from .queries import ETAG, LIVE, MINE, OWNER, TASK, THIS, TaskRow, Versions, etag
 
 Conditions = tuple[ColumnElement[bool], ...]
-# What If-Match names: entity tags, or a task's versions. None: any.
-Versions = Collection[str] | None
 
 ONE: ColumnElement[int] = literal_column("1")
 # When the change is made, by the service's clock.
@@ -152,11 +150,11 @@ def _update(values: dict[str, Any], *conditions: ColumnElement[bool]) -> Update:
 def set_columns(names: frozenset[str], conditional: bool) -> Update:
     values: dict[str, Any] = {name: new_value(name) for name in sorted(names)}
     if "completed" not in names:
-        return _update(values, LIVE, *_unchanged(conditional))
+        return _update(values, LIVE, *if_match_holds(conditional))
     values["completed_at"] = case((new_value("completed"), func.coalesce(tasks.c.completed_at, MOMENT)))
     # What a task repeats like when it is completed is what this very change makes of it.
     once = and_(ONCE, new_value("recurrence").is_(None)) if "recurrence" in names else ONCE
-    return _update(values, LIVE, or_(once, tasks.c.completed == new_value("completed")), *_unchanged(conditional))
+    return _update(values, LIVE, or_(once, tasks.c.completed == new_value("completed")), *if_match_holds(conditional))
 
 
 @cache
@@ -164,7 +162,7 @@ def set_completed(toggle: bool, conditional: bool) -> Update:
     completed = not_(tasks.c.completed) if toggle else new_value("completed")
     values: dict[str, Any] = {"completed": completed, "completed_at": case((completed, MOMENT))}
     differs = () if toggle else (tasks.c.completed != completed,)
-    return _update(values, LIVE, ONCE, *differs, *_unchanged(conditional))
+    return _update(values, LIVE, ONCE, *differs, *if_match_holds(conditional))
 
 
 @cache
@@ -173,17 +171,17 @@ def set_item(conditional: bool) -> Update:
     number = bindparam("number", type_=Integer)
     item = tasks.c.checklist[number].op("||")(bindparam("new_item", type_=JSONB))
     values = {"checklist": func.jsonb_set(tasks.c.checklist, array([cast(number, Text)]), item)}
-    return _update(values, LIVE, func.jsonb_array_length(tasks.c.checklist) > number, *_unchanged(conditional))
+    return _update(values, LIVE, func.jsonb_array_length(tasks.c.checklist) > number, *if_match_holds(conditional))
 
 
 @cache
 def move_to_trash(conditional: bool) -> Update:
-    return _update({"deleted_at": MOMENT}, LIVE, *_unchanged(conditional))
+    return _update({"deleted_at": MOMENT}, LIVE, *if_match_holds(conditional))
 
 
 @cache
 def delete_for_good(conditional: bool) -> Select[*tuple[Any, ...]]:
-    bump = _bump(THIS, *_unchanged(conditional))
+    bump = _bump(THIS, *if_match_holds(conditional))
     gone = delete(tasks).where(MINE, tasks.c.user_id == bump.c.user_id, THIS).returning(*TASK).cte("gone")
     counted = gone.join(bump, gone.c.user_id == bump.c.user_id)
     buried = bury(select(gone.c.user_id, gone.c.id, bump.c.revision).select_from(counted))
@@ -220,7 +218,7 @@ def sweep(completed: bool, conditional: bool) -> Select[*tuple[Any, ...]]:
     return select(func.count().label("moved"), before).select_from(swept).execution_options(first=LOCK_OWNER)
 
 
-def _unchanged(conditional: bool) -> Conditions:
+def if_match_holds(conditional: bool) -> Conditions:
     return (UNCHANGED,) if conditional else ()
 
 

@@ -6,22 +6,21 @@ rows before and saving them after is left to `repository.py`.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from ..db.models import MAX_OCCURRENCE, MAX_POSITION, tasks
-from ..errors import Invalid, Missing, NotFound, exists, full
+from ..errors import Invalid, Missing, NotFound, id_taken, no_room
 from .columns import DEFAULTS, columns
-from .queries import holds, outdated
+from .queries import Versions, holds, outdated
 from .recurrence.successor import successor
 
 State = dict[str, Any]
-# What If-Match names: entity tags, or a task's versions. None: any.
-Versions = Collection[str] | None
 # Where a task stands in the manual order: its position, its id, and a number to tell those apart that go to one place.
 Key = tuple[float, str, int]
+# Behind every id, as no hexadecimal digit is.
 LAST_ID = "g"
 
 
@@ -54,7 +53,7 @@ class UnitOfWork:
     def create(self, fields: dict[str, Any]) -> State:
         """With the id that `fields` may have. Raises QuotaExceeded, Conflict."""
         if {fields.get("id")} & (self.rows.keys() | self.removed.keys() | self.buried):
-            raise exists()
+            raise id_taken()
         values = columns(DEFAULTS | fields)
         row = self._blank() | values | {"completed_at": self.now if values["completed"] else None}
         return self._put(sound(row))
@@ -199,7 +198,7 @@ class UnitOfWork:
     def _take_room(self) -> None:
         self.room -= 1
         if self.room < 0:
-            raise full()
+            raise no_room()
 
     def _live(self, id: str, versions: Versions) -> State:
         row = self._any(id, versions)
