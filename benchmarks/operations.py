@@ -15,9 +15,8 @@ from werkzeug.test import TestResponse
 
 from benchmarks.population import ABSENT, RARE
 from tests.conftest import token
-from todo_service.api import changes
 from todo_service.db.session import Session
-from todo_service.tasks import retention
+from todo_service.tasks import feed, retention
 from todo_service.tasks.listing import SORTS
 
 
@@ -69,7 +68,7 @@ class Subject:
         """A sync token from `number` changes ago."""
         revision, _, nonce = self.ask("GET", "?limit=1").headers["ETag"].strip('"').partition("-")
         whole = int(revision)
-        return changes.encode(self.id, changes.Token(whole, whole - 2 * (number or 0), changes.LAST_ID, nonce))
+        return feed.encode(self.id, feed.Token(whole, whole - 2 * (number or 0), feed.LAST_ID, nonce))
 
 
 class Operation(NamedTuple):

@@ -10,7 +10,8 @@ A request goes down through the rooms; a module imports only from its own room a
     schemas/    the shapes of tasks, of their fields, and of what an address may ask for; in the frontend's dialect, too
     http/       what every request passes: bearer token (and in tokens/, who vouches for it), rate limit, gate, parsing,
                 conditions, idempotency, CORS, logs, metrics
-    tasks/      what tasks are and do: queries, commands, order, paging, recurrence, imports, retention; no HTTP in it
+    tasks/      what tasks are and do: queries, counts, the delta feed, commands, order, paging, recurrence, imports,
+                retention; no HTTP in it
     db/         models, the session and its two walls, the engine
     errors.py   every failure, and its one way out
     config.py   settings
@@ -18,7 +19,7 @@ A request goes down through the rooms; a module imports only from its own room a
     processors.py  where a server's processes run
 
 A view gets a `Session` of its user from `http/authentication.py`, what the request has from `http/parsing.py` through
-the schemas, and calls `tasks/queries.py` to read or `tasks/commands.py` to change.
+the schemas, and calls `tasks/`: `queries.py` to read, `commands.py` to change.
 """
 
 from .app import create_app

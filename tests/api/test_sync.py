@@ -12,7 +12,7 @@ from tests.cli.test_cli import invoke
 from tests.conftest import User, again, assert_problem, settings_for, user_of
 from tests.support.wire import Wire
 from todo_service import create_app
-from todo_service.api.changes import LAST_ID, Token, encode
+from todo_service.tasks.feed import LAST_ID, Token, encode
 
 Task = dict[str, Any]
 

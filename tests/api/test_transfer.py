@@ -26,10 +26,10 @@ from hypothesis import strategies as st
 from tests.conftest import ORIGIN, User, again, assert_problem, run_sql, settings_for, user_of
 from tests.support.wire import Wire
 from todo_service import create_app
-from todo_service.api.transfer import PAGE
 from todo_service.db.models import MAX_CATEGORY, MAX_TAG, MAX_TAGS, QUOTA
 from todo_service.formats import csv as formats_csv
 from todo_service.formats import entries
+from todo_service.tasks.queries import PAGE
 from todo_service.tasks.search import fold
 
 JSON, CSV, ICS = "application/json", "text/csv", "text/calendar"

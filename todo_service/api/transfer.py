@@ -15,10 +15,8 @@ from typing import IO, Any
 from zoneinfo import ZoneInfo
 
 from flask import Response, request
-from sqlalchemy import Select, bindparam, or_, select
 from werkzeug.wsgi import FileWrapper
 
-from ..db.models import ID, tasks
 from ..db.session import Session
 from ..errors import NoSpace, UnsupportedMedia
 from ..formats import csv, entries, json
@@ -31,11 +29,10 @@ from ..schemas.parameters import TimeZoneQuery
 from ..schemas.tasks import task_out
 from ..schemas.transfer import ExportFile, ExportQuery, Imported, ImportFile
 from ..tasks.imports import add_tasks
-from ..tasks.queries import LIVE, MINE, TASK, TaskRow
+from ..tasks.queries import TaskRow, all_tasks
 from .blueprint import Blueprint
 
 MAX_FILE = 16 * 1024 * 1024
-PAGE = 1000
 # So many bytes of an export are kept in memory until it is sent. The rest is on the disk, for as many as there are
 # threads at once: 25 MB for 100,000 tasks with 100 characters each, 300 MB with a page of text.
 IN_MEMORY = 1024 * 1024
@@ -60,11 +57,6 @@ FILES = {
     csv.MEDIA_TYPE: CSV,
     CALENDAR: ICS,
 }
-
-AFTER = bindparam("after", type_=ID)
-BEHIND = or_(AFTER.is_(None), tasks.c.id > AFTER)
-WHOLE = select(*TASK, tasks.c.series, tasks.c.occurrence).order_by(tasks.c.id).limit(PAGE)
-PAGE_OF_ALL, PAGE_OF_LIVE = WHOLE.where(MINE, BEHIND), WHOLE.where(MINE, LIVE, BEHIND)
 
 blueprint = Blueprint("transfer", description="All of a user's tasks as a file: out, and in again.")
 
@@ -128,8 +120,8 @@ def put_aside(session: Session, form: str, now: datetime, out: Callable[[TaskRow
     file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed with the answer
     try:
         with session.transaction(snapshot=True):
-            statement = PAGE_OF_ALL if form == "json" else PAGE_OF_LIVE
-            for piece in written(form, pages(session, statement, out), now):
+            pages = all_tasks(session, trash=form == "json")
+            for piece in written(form, ([exported(row, out) for row in page] for page in pages), now):
                 file.write(piece)
     except OSError as error:
         file.close()
@@ -141,16 +133,8 @@ def put_aside(session: Session, form: str, now: datetime, out: Callable[[TaskRow
     return file
 
 
-def pages(
-    session: Session, statement: Select[*tuple[Any, ...]], out: Callable[[TaskRow], dict[str, Any]]
-) -> Iterator[list[dict[str, Any]]]:
-    """The owner's tasks by id, each as `out` makes it of its row."""
-    after = None
-    while rows := session.execute(statement, {"owner": session.owner, "after": after}).all():
-        yield [out(row) | {"series": row.series, "occurrence": row.occurrence} for row in rows]
-        after = rows[-1].id
-        if len(rows) < PAGE:
-            return
+def exported(row: TaskRow, out: Callable[[TaskRow], dict[str, Any]]) -> dict[str, Any]:
+    return out(row) | {"series": row.series, "occurrence": row.occurrence}
 
 
 def written(form: str, tasks: Iterator[list[dict[str, Any]]], now: datetime) -> Iterator[bytes]:

@@ -1,10 +1,11 @@
-"""Everything that reads tasks. The session comes first, whose owner is every statement's first condition.
+"""What reads tasks. The session comes first, whose owner is every statement's first condition.
 
-Changes stand in `commands.py` and `statements.py`, which borrow TASK, MINE and THIS from here.
+The delta feed stands in `feed.py`, what counts tasks in `counts.py`. Changes stand in `commands.py` and
+`statements.py`, which borrow TASK, MINE and THIS from here.
 """
 
 from collections import namedtuple
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from sqlalchemy import (
     literal_column,
     not_,
     null,
+    or_,
     select,
     true,
 )
@@ -169,6 +171,23 @@ WHOSE = (
     .limit(literal_column("1"))
     .execution_options(unscoped=True)
 )
+
+
+PAGE = 1000
+AFTER = bindparam("after", type_=ID)
+BEHIND = or_(AFTER.is_(None), tasks.c.id > AFTER)
+WHOLE = select(*TASK, tasks.c.series, tasks.c.occurrence).order_by(tasks.c.id).limit(PAGE)
+PAGE_OF_ALL, PAGE_OF_LIVE = WHOLE.where(MINE, BEHIND), WHOLE.where(MINE, LIVE, BEHIND)
+
+
+def all_tasks(session: Session, trash: bool) -> Iterator[Sequence[TaskRow]]:
+    """The owner's tasks by id, page by page, with their places in series; with those in the trash, if `trash`."""
+    statement, values = PAGE_OF_ALL if trash else PAGE_OF_LIVE, {"owner": session.owner, "after": None}
+    while rows := session.execute(statement, values).all():
+        yield rows
+        values["after"] = rows[-1].id
+        if len(rows) < PAGE:
+            return
 
 
 def explained(session: Session, missing: Missing) -> Problem:
