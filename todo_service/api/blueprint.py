@@ -109,7 +109,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # the library h
         return decorate
 
     def _prepare_arguments_doc(self, doc: Any, doc_info: dict[str, Any], *, app: flask.Flask, **kwargs: Any) -> Any:
-        """The first that flask-smorest asks to document a view."""
+        """Put the dialect's schemas in here, as flask-smorest asks for this first when it documents a view."""
         spoken: Shapes = app.extensions["shapes"]
         if not spoken.blank:
             doc_info |= spoken.documented(doc_info)

@@ -53,7 +53,8 @@ class Gate:
 
 
 def gate_for(threads: int, connections: int) -> Gate:
-    """A gate for a process with so many of each: one user's changes leave others a quarter of both, one at least.
+    """A gate for a process with so many of each: one user's changes leave others a quarter of both, one at
+    least where there are two.
 
     Two at work, of which one has the lock and the other is read and checked meanwhile; more would only wait.
     """

@@ -107,7 +107,7 @@ def list_tasks(
 
 
 def _looks_at_many(listing: Listing, after: Place | int) -> bool:
-    """Whether PostgreSQL is likely to look at many more tasks than it gives, all by what tasks_by_creation holds."""
+    """Whether PostgreSQL is likely to look at many more tasks than it gives, mostly by what tasks_by_creation holds."""
     passed_over = isinstance(after, int) and after > 0
     sifted = listing.sort != "created_at" or not TIME_FILTERS.isdisjoint(listing.filters)
     return not listing.deleted and (passed_over or sifted)

@@ -1,8 +1,9 @@
-"""Units of work, loaded and saved: in three messages, however many tasks they change.
+"""Units of work, loaded and saved: in three messages as a rule, however many tasks they change.
 
 The first message locks the owner's row and then reads, so what it reads stays as it is until the end; `unit_of_work.py`
-makes of it what is asked for; the second message saves all of that (tasks deleted for good take one more), and the last
-commits. What one statement can do alone is left to `statements.py`.
+makes of it what is asked for; the second message saves all of that, and the last commits. Tasks deleted for good take
+one more, and so do places in the order where there is no room left. What one statement can do alone is left to
+`statements.py`.
 """
 
 from collections.abc import Iterator
