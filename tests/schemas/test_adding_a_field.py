@@ -24,7 +24,7 @@ PART = re.compile(r"^`([\w./]+)`:$|^```(\w+)\n(.*?)^```$", flags=re.DOTALL | re.
 def blocks() -> Iterator[tuple[str, str, str]]:
     """The page's blocks: file, language, text. Its migration has the number that is next by now."""
     page = (ROOT / "docs" / "adding-a-field.md").read_text()
-    page = page.replace('"0008"', f'"{REVISION}"').replace("0009", f"{int(REVISION) + 1:04}")
+    page = page.replace("0009", f"{int(REVISION) + 1:04}").replace('"0008"', f'"{REVISION}"')
     file = ""
     for named, language, text in PART.findall(page):
         file = named or file
