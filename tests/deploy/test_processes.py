@@ -285,8 +285,9 @@ class Load:
             self._unanswered.append(error)
 
 
-# However many the machine has.
-FEW = sorted(os.sched_getaffinity(0))[:2]
+# However many the machine has; none where the system doesn't tell.
+FEW = sorted(os.sched_getaffinity(0))[:2] if hasattr(os, "sched_getaffinity") else []
+PLACED = pytest.mark.skipif(not FEW, reason="only Linux tells, and lets one say, where a process runs")
 
 
 def on_few(server: str) -> list[str]:
@@ -313,6 +314,7 @@ def shared_out(service: Service, each: int) -> bool:
     return Counter(map(home, service.workers())) == {(processor,): each for processor in FEW}
 
 
+@PLACED
 @pytest.mark.parametrize("server", SERVERS)
 def test_workers_share_the_processors_whoever_is_replaced(database_url: str, server: str) -> None:
     each = 2
@@ -334,6 +336,7 @@ def await_others(service: Service, workers: set[int], each: int) -> None:
     wait_for(lambda: shared_out(service, each), "the new ones aren't where those were")
 
 
+@PLACED
 @pytest.mark.parametrize("environment", [{"WEB_AFFINITY": "off"}, {"WEB_CONCURRENCY": str(len(FEW) + 1)}])
 def test_workers_run_anywhere(database_url: str, environment: dict[str, str]) -> None:
     """Where that is asked for, and where a processor would have more of them than another."""
