@@ -12,8 +12,8 @@
     ├── UnsupportedMedia    415  not JSON
     ├── Invalid             422  a field or parameter with a bad value; carries `errors`
     ├── TooManyRequests     429  over the rate limit; carries Retry-After
-    └── Unavailable         503  the database or the key server cannot be reached; carries Retry-After
-        └── NoSpace              no room for a file on this machine
+    └── Unavailable         503  what a request needs cannot be had for now; carries Retry-After
+        └── DatabaseUnavailable  the database
 
 Modules raise these and know nothing of HTTP responses; HTTPExceptions of Flask and Werkzeug (405, 413, …) leave by the
 same door, and so does an exception nobody expected, which is logged and told to the client as a bare 500.
@@ -165,8 +165,8 @@ class Unavailable(Problem):
         self.reason = reason
 
 
-class NoSpace(Unavailable):
-    """The machine has no room for what is to be put together; the database is well."""
+class DatabaseUnavailable(Unavailable):
+    """It can't be reached, doesn't answer in time, or refuses for now: another one may do what is asked for."""
 
 
 def busy() -> Unavailable:

@@ -18,7 +18,7 @@ from flask import Response, request
 from werkzeug.wsgi import FileWrapper
 
 from ..db.session import Session
-from ..errors import NoSpace, UnsupportedMedia
+from ..errors import Unavailable, UnsupportedMedia
 from ..formats import csv, entries, json
 from ..http.authentication import bearer
 from ..http.conditions import answer
@@ -116,7 +116,7 @@ def import_tasks(session: Session, query: dict[str, Any]) -> Response:
 
 
 def put_aside(session: Session, form: str, now: datetime, out: Callable[[TaskRow], dict[str, Any]]) -> IO[bytes]:
-    """The file with the owner's tasks as they all are at one moment, each as `out` makes it. Raises NoSpace."""
+    """The file with the owner's tasks as they all are at one moment, each as `out` makes it. Raises Unavailable."""
     file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed with the answer
     try:
         with session.transaction(snapshot=True):
@@ -126,7 +126,7 @@ def put_aside(session: Session, form: str, now: datetime, out: Callable[[TaskRow
     except OSError as error:
         file.close()
         reason = f"there is no room for an export in the folder for temporary files: {error}."
-        raise NoSpace("There is no room to put the export together; please try again later.", reason) from None
+        raise Unavailable("There is no room to put the export together; please try again later.", reason) from None
     except BaseException:
         file.close()
         raise

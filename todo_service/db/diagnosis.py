@@ -15,7 +15,7 @@ from psycopg2.errors import (
 )
 from sqlalchemy import Select, column, select, table
 
-from ..errors import Conflict, Invalid, Problem, Unavailable
+from ..errors import Conflict, DatabaseUnavailable, Invalid, Problem
 from .models import CONSTRAINT_PROBLEMS, ROLE, VERSION_TABLE, Base
 from .session import Session
 
@@ -61,9 +61,9 @@ REFUSALS = {
 }
 
 
-def unreachable(error: Exception, advice: str = CHECK.format("DATABASE_URL")) -> Unavailable:
+def unreachable(error: Exception, advice: str = CHECK.format("DATABASE_URL")) -> DatabaseUnavailable:
     """There is no connection to be had."""
-    return Unavailable(
+    return DatabaseUnavailable(
         "The database cannot be reached; please try again.",
         f"the database cannot be reached: {sentence(error)} {advice}",
     )
@@ -74,10 +74,10 @@ def schema_revision(session: Session) -> str | None:
     return max(session.execute(SCHEMA).scalars(), default=None)
 
 
-def not_migrated(found: str) -> Unavailable:
+def not_migrated(found: str) -> DatabaseUnavailable:
     """The schema is missing, or older than the code; `found`: how that came out."""
     advice = "the database's schema is missing or older than this service: run `flask --app wsgi migrate`."
-    return Unavailable(advice.capitalize(), f"{found} So {advice}")
+    return DatabaseUnavailable(advice.capitalize(), f"{found} So {advice}")
 
 
 def refusal(error: psycopg2.Error) -> Problem | None:
@@ -99,7 +99,7 @@ def refusal(error: psycopg2.Error) -> Problem | None:
     if code == CLAIMED:
         return Conflict("A request with this Idempotency-Key is still running; please try again in a moment.")
     known = REFUSALS.get(code) or REFUSALS.get(code[:2]) or (isinstance(error, psycopg2.OperationalError) and RETRY)
-    return Unavailable(known[0], known[1].format(sentence(error))) if known else None
+    return DatabaseUnavailable(known[0], known[1].format(sentence(error))) if known else None
 
 
 def broken_rule(error: CheckViolation) -> str:

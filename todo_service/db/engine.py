@@ -19,7 +19,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..config import Settings
-from ..errors import Unavailable
+from ..errors import DatabaseUnavailable
 from . import embedded, prepared
 from .deadlines import missed
 from .diagnosis import CHECK, refusal, sentence, unreachable
@@ -36,7 +36,7 @@ IDLE = 30
 UUID_OID = 2950
 
 
-class ConnectionLost(Unavailable):
+class ConnectionLost(DatabaseUnavailable):
     """The connection broke while a statement was under way: a change may or may not have been made."""
 
 
@@ -136,5 +136,5 @@ def translate(failure: ExceptionContext, setting: str) -> Exception | None:
     if missed():
         # The others of the pool may be well.
         failure.invalidate_pool_on_disconnect = False
-        return Unavailable("The database did not answer in time; please try again.")
+        return DatabaseUnavailable("The database did not answer in time; please try again.")
     return ConnectionLost("The connection to the database was lost; please try again.")

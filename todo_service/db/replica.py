@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, Row, bindparam, select
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ..errors import NoSpace, Unavailable
+from ..errors import DatabaseUnavailable
 from .models import BYTES, owners
 from .session import Session
 
@@ -54,9 +54,7 @@ class Replica:
                     self._ask_at = 0.0
                     if _has(newest, found):
                         return view(there)
-            except NoSpace:
-                raise
-            except (Unavailable, PoolTimeout) as error:
+            except (DatabaseUnavailable, PoolTimeout) as error:
                 self._ask_at = time.monotonic() + PAUSE
                 log.warning("the replica is not asked for %s s: %s", PAUSE, getattr(error, "reason", None) or error)
         return view(session)
